@@ -1,0 +1,62 @@
+/* The progress line; see progress.h. */
+#include "ctl/progress.h"
+
+void
+progress_add_duration(int64_t us, Buf *out)
+{
+    long long seconds = us / 1000000;
+
+    if (us < 1000000)
+        buf_printf(out, "%lld ms", (long long)(us / 1000));
+    else if (seconds < 60)
+        buf_printf(out, "%.1f s", (double)us / 1e6);
+    else if (seconds < 3600)
+        buf_printf(out, "%lld min %02lld s", seconds / 60, seconds % 60);
+    else
+        buf_printf(out, "%lld h %02lld min", seconds / 3600, seconds / 60 % 60);
+}
+
+void
+progress_add_bytes(int64_t bytes, Buf *out)
+{
+    static const char *const units[] = {"B", "kB", "MB", "GB", "TB"};
+    double value = (double)bytes;
+    int unit = 0;
+
+    while (value >= 1024 && unit < 4) {
+        value /= 1024;
+        unit++;
+    }
+    buf_printf(out, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
+}
+
+/* Share, rate and time left of the copy. */
+static void
+add_copy(const Progress *progress, Buf *out)
+{
+    double share = (double)progress->blocks_done / (double)progress->blocks_total;
+
+    if (share > 1)
+        share = 1;
+    buf_printf(out, " %.1f%%, %lld rows", share * 100, (long long)progress->rows_copied);
+    if (progress->phase_us > 0)
+        buf_printf(out, " (%.0f rows/s)",
+                   (double)progress->rows_copied * 1e6 / (double)progress->phase_us);
+    if (share > 0 && share < 1) {
+        buf_add_text(out, ", ETA ");
+        progress_add_duration((int64_t)((double)progress->phase_us * (1 - share) / share), out);
+    }
+}
+
+void
+progress_add(const Progress *progress, Buf *out)
+{
+    buf_add_text(out, progress->phase);
+    if (progress->blocks_total > 0)
+        add_copy(progress, out);
+    buf_printf(out, ", %lld changes applied, %lld waiting, lag ",
+               (long long)progress->changes_applied, (long long)progress->changes_waiting);
+    progress_add_bytes(progress->lag_bytes, out);
+    buf_add_text(out, ", ");
+    progress_add_duration(progress->elapsed_us, out);
+}

@@ -1,0 +1,264 @@
+/* The run's state row; see state.h. */
+#include "ctl/state.h"
+
+#include <string.h>
+
+#include "base/buf.h"
+#include "pg/sql.h"
+
+/* First half of the advisory lock's key: "WALT". */
+#define LOCK_CLASS "1463897172"
+
+static const char SQL_PREPARE[] =
+    "begin;"
+    "select pg_catalog.pg_advisory_xact_lock(" LOCK_CLASS ", 0);"
+    "create schema if not exists walter;"
+    "create table if not exists walter.run ("
+    "  run text primary key,"
+    "  phase text not null,"
+    "  original_oid oid not null,"
+    "  shadow_oid oid not null default 0,"
+    "  table_name text not null,"
+    "  owner text not null,"
+    "  statement text not null,"
+    "  plugin text not null,"
+    "  system_identifier text not null,"
+    "  timeline integer not null,"
+    "  last_error text,"
+    "  started_at timestamptz not null default pg_catalog.now(),"
+    "  phase_at timestamptz not null default pg_catalog.now());"
+    "comment on schema walter is 'State of walter, the online ALTER TABLE tool';"
+    "commit";
+
+static const char SQL_IS_READY[] =
+    "select pg_catalog.has_schema_privilege('walter', 'usage, create')"
+    "   and pg_catalog.has_table_privilege('walter.run', 'select, insert, update, delete')"
+    " where pg_catalog.to_regclass('walter.run') is not null";
+
+static const char SQL_LOCK[] =
+    "select pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)";
+
+static const char SQL_NEW_RUN[] =
+    "select pg_catalog.substr(pg_catalog.md5(pg_catalog.random()::text ||"
+    "       pg_catalog.clock_timestamp()::text || pg_catalog.pg_backend_pid()::text), 1, 8)";
+
+static const char SQL_INSERT_RUN[] =
+    "insert into walter.run (run, phase, original_oid, shadow_oid, table_name, owner,"
+    "                        statement, plugin, system_identifier, timeline)"
+    " select %L, 'shadow', %L::pg_catalog.oid, %L::pg_catalog.oid, %L, %L, %L, %L,"
+    "        s.system_identifier::text, c.timeline_id"
+    "   from pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c";
+
+static const char SQL_TABLES[] =
+    "create table %S (marker bigint primary key);"
+    "insert into %S values (0);"
+    "create table %S (end_lsn pg_lsn not null, open_lsn pg_lsn not null,"
+    "                 ordinal bigint not null, changes bigint not null);"
+    "insert into %S values ('0/0', '0/0', 0, 0);"
+    "grant usage on schema walter to %I;"
+    "grant select, update on %S to %I";
+
+static const char SQL_UNFINISHED[] =
+    "select r.run, r.phase, r.original_oid, r.shadow_oid, r.table_name,"
+    "       pg_catalog.to_char(r.started_at, 'YYYY-MM-DD HH24:MI:SS'), r.statement,"
+    "       exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory'"
+    "         and l.classid = " LOCK_CLASS " and l.objid = r.original_oid and l.objsubid = 2"
+    "         and l.granted and l.database = (select oid from pg_catalog.pg_database"
+    "                                          where datname = pg_catalog.current_database()))"
+    "  from walter.run r where r.phase <> 'done' order by r.started_at";
+
+/* `before` run `after`, in `arena`. */
+static const char *
+name_of(const char *before, const char *run, const char *after, Arena *arena)
+{
+    AUTO(Text) *name = mem_format("%s%s%s", before, run, after);
+
+    return arena_copy(arena, name, strlen(name));
+}
+
+RunNames
+state_names(const char *run, Arena *arena)
+{
+    return (RunNames){.run = name_of("", run, "", arena),
+                      .schema = name_of("walter_", run, "", arena),
+                      .shadow_schema = name_of("walter_", run, "_new", arena),
+                      .rehearsal = name_of("walter_", run, "_r", arena),
+                      .slot = name_of("walter_", run, "", arena),
+                      .publication = name_of("walter_", run, "", arena),
+                      .fence = name_of("walter.fence_", run, "", arena),
+                      .fence_name = name_of("fence_", run, "", arena),
+                      .position = name_of("walter.position_", run, "", arena)};
+}
+
+bool
+state_prepare(Conn *control, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_simple(control, SQL_IS_READY, &rows, err)) {
+        /* has_schema_privilege raises an error where there is no such schema */
+        err_clear(err);
+        rows = NULL;
+    }
+    if (rows != NULL && rows_count(rows) == 1 && rows_bool(rows, 0, 0))
+        return true;
+    if (!query_exec(control, SQL_PREPARE, err)) {
+        query_rollback(control);
+        if (err->kind == ERR_REFUSED)
+            err_hint(err,
+                     "Ask the owner for: GRANT USAGE, CREATE ON SCHEMA walter TO \"%s\"; GRANT "
+                     "SELECT, INSERT, UPDATE, DELETE ON walter.run TO \"%s\";",
+                     conn_user(control), conn_user(control));
+        return err_wrap(err, "preparing the state schema \"walter\"");
+    }
+    return true;
+}
+
+bool
+state_lock_table(Conn *control, uint32_t table_oid, Err *err)
+{
+    AUTO(Text) *key = mem_format("%d", (int)table_oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(control, SQL_LOCK, (const char *const[]){key, NULL}, &rows, err))
+        return false;
+    if (!rows_bool(rows, 0, 0)) {
+        err_set(err, ERR_REFUSED, "another walter is at work on this table");
+        return err_hint(err, "Wait for it to finish, or stop it first.");
+    }
+    return true;
+}
+
+bool
+state_new_run(Conn *control, Arena *arena, const char **run, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_simple(control, SQL_NEW_RUN, &rows, err))
+        return false;
+    *run = arena_copy(arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
+    return true;
+}
+
+bool
+state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *err)
+{
+    AUTO(Text) *original = mem_format("%u", start->original_oid);
+    AUTO(Text) *shadow = mem_format("%u", start->shadow_oid);
+    BUF_AUTO(sql);
+
+    sql_add(&sql, SQL_INSERT_RUN, names->run, original, shadow, start->table, start->owner,
+            start->statement, start->plugin);
+    buf_add_text(&sql, ";");
+    sql_add(&sql, SQL_TABLES, names->fence, names->fence, names->position, names->position,
+            start->owner, names->position, start->owner);
+    if (!query_exec(conn, buf_text(&sql), err))
+        return err_wrap(err, "recording the run");
+    return true;
+}
+
+char *
+state_phase_sql(const RunNames *names, const char *phase)
+{
+    return sql_build("update walter.run set phase = %L, phase_at = pg_catalog.now() where run = %L",
+                     phase, names->run);
+}
+
+bool
+state_set_phase(Conn *control, const RunNames *names, const char *phase, Err *err)
+{
+    AUTO(Text) *sql = state_phase_sql(names, phase);
+
+    return query_exec(control, sql, err);
+}
+
+bool
+state_set_error(Conn *control, const RunNames *names, const char *message, Err *err)
+{
+    return query_run(control, "update walter.run set last_error = $1 where run = $2",
+                     (const char *const[]){message, names->run, NULL}, NULL, err);
+}
+
+char *
+state_position_sql(const RunNames *names, const Position *position)
+{
+    char end[LSN_TEXT_SIZE];
+    char open[LSN_TEXT_SIZE];
+
+    return sql_build("update %S set end_lsn = %L, open_lsn = %L, ordinal = %D, changes = %D",
+                     names->position, lsn_text(position->end_lsn, end),
+                     lsn_text(position->open_lsn, open), position->ordinal, position->changes);
+}
+
+bool
+state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err)
+{
+    AUTO(Text) *sql = sql_build("update %S set marker = %D", names->fence, marker);
+
+    if (!query_exec(control, sql, err))
+        return err_wrap(err, "writing the fence");
+    return true;
+}
+
+bool
+state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count, Err *err)
+{
+    AUTO(Rows) *known = NULL;
+    AUTO(Rows) *rows = NULL;
+
+    *runs = NULL;
+    *count = 0;
+    if (!query_simple(control, "select pg_catalog.to_regclass('walter.run') is not null", &known,
+                      err))
+        return false;
+    if (!rows_bool(known, 0, 0))
+        return true;
+    if (!query_simple(control, SQL_UNFINISHED, &rows, err))
+        return err_wrap(err, "reading walter.run");
+    *runs = arena_alloc(arena, sizeof **runs * (size_t)(rows_count(rows) + 1));
+    for (int i = 0; i < rows_count(rows); i++) {
+        RunRecord *run = &(*runs)[i];
+
+        run->names = state_names(rows_text(rows, i, 0), arena);
+        run->phase = arena_copy(arena, rows_text(rows, i, 1), strlen(rows_text(rows, i, 1)));
+        run->original_oid = (uint32_t)rows_int(rows, i, 2);
+        run->shadow_oid = (uint32_t)rows_int(rows, i, 3);
+        run->table = arena_copy(arena, rows_text(rows, i, 4), strlen(rows_text(rows, i, 4)));
+        run->started_at = arena_copy(arena, rows_text(rows, i, 5), strlen(rows_text(rows, i, 5)));
+        run->statement = arena_copy(arena, rows_text(rows, i, 6), strlen(rows_text(rows, i, 6)));
+        run->alive = rows_bool(rows, i, 7);
+    }
+    *count = rows_count(rows);
+    return true;
+}
+
+bool
+state_read_phase(Conn *control, const RunNames *names, Arena *arena, const char **phase, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(control, "select phase from walter.run where run = $1",
+                   (const char *const[]){names->run, NULL}, &rows, err))
+        return false;
+    *phase = rows_count(rows) == 0
+                 ? NULL
+                 : arena_copy(arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
+    return true;
+}
+
+bool
+state_end_run(Conn *control, const RunNames *names, bool forget, Err *err)
+{
+    AUTO(Text) *sql =
+        sql_build("begin; drop table if exists %S; drop table if exists %S;"
+                  "%S where run = %L; commit",
+                  names->fence, names->position,
+                  forget ? "delete from walter.run"
+                         : "update walter.run set phase = 'done', phase_at = pg_catalog.now()",
+                  names->run);
+
+    if (query_exec(control, sql, err))
+        return true;
+    query_rollback(control);
+    return err_wrap(err, "removing the run's helper tables");
+}

@@ -1,0 +1,114 @@
+/*
+ * The run's state row: schema "walter", one row per run in walter.run, and per run a fence table and
+ * a position table beside it.
+ *
+ * Everything that creates something on the server records it here first, so that cleanup drops
+ * exactly what the run made.  This is the only module that writes walter.run; the position row is
+ * written by apply inside the batch's own transaction, with the statement that state_position_sql
+ * gives.
+ */
+#ifndef WALTER_STATE_H
+#define WALTER_STATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "lsn.h"
+#include "pg/query.h"
+
+/* The names that a run uses on the server; all consist of [a-z0-9_] but the table's own. */
+typedef struct RunNames {
+    const char *run;           /* run id, 8 hex digits */
+    const char *schema;        /* walter_<run>: where the old table goes */
+    const char *shadow_schema; /* walter_<run>_new: the shadow until the swap.  Not the same as
+                             * `schema`: the tables share the names of all their indexes,
+                             * constraints and sequences, so they can never share a schema */
+    const char *rehearsal;     /* walter_<run>_r: stand-ins, gone before anything is committed */
+    const char *slot;          /* walter_<run> */
+    const char *publication;   /* walter_<run> */
+    const char *fence;         /* walter.fence_<run>, qualified */
+    const char *fence_name;    /* fence_<run> */
+    const char *position;      /* walter.position_<run>, qualified */
+} RunNames;
+
+/* The names that belong to a run id, in `arena`. */
+RunNames state_names(const char *run, Arena *arena);
+
+/* What walter.run says of one run. */
+typedef struct RunRecord {
+    RunNames names;
+    const char *phase;
+    uint32_t original_oid;
+    uint32_t shadow_oid; /* 0 before the shadow exists */
+    const char *table;   /* quoted, qualified: as the operator knows it */
+    const char *started_at;
+    const char *statement;
+    bool alive; /* a session holds the run's advisory lock */
+} RunRecord;
+
+/*
+ * Create schema walter and walter.run where they do not exist.  ERR_REFUSED with the GRANT that is
+ * missing when they belong to somebody else.
+ */
+NODISCARD bool state_prepare(Conn *control, Err *err);
+
+/*
+ * Take the session-level advisory lock on the table: the run's life sign, and what keeps a second
+ * run off.  ERR_REFUSED when another session holds it.
+ */
+NODISCARD bool state_lock_table(Conn *control, uint32_t table_oid, Err *err);
+
+/* A new run id that no schema, slot or row uses; in `arena`. */
+NODISCARD bool state_new_run(Conn *control, Arena *arena, const char **run, Err *err);
+
+typedef struct RunStart {
+    uint32_t original_oid;
+    uint32_t shadow_oid;
+    const char *table; /* quoted, qualified */
+    const char *owner; /* unquoted */
+    const char *statement;
+    const char *plugin;
+} RunStart;
+
+/*
+ * Insert the run's row, and create its fence and position tables.  The caller has a transaction
+ * open, in which it also creates the shadow: either all of it exists or nothing.
+ */
+NODISCARD bool state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *err);
+
+/* Note the phase that begins. */
+NODISCARD bool state_set_phase(Conn *control, const RunNames *names, const char *phase, Err *err);
+
+/* SQL (one statement) that notes the phase; for the swap's own transaction.  New, free(). */
+char *state_phase_sql(const RunNames *names, const char *phase);
+
+/* Note why the run failed. */
+NODISCARD bool state_set_error(Conn *control, const RunNames *names, const char *message, Err *err);
+
+/* How far apply has come; part of the batch's transaction. */
+typedef struct Position {
+    Lsn end_lsn;     /* end of the last transaction that was applied completely */
+    Lsn open_lsn;    /* commit LSN of the transaction that is applied in part, or 0 */
+    int64_t ordinal; /* row changes of the open transaction already applied */
+    int64_t changes; /* changes applied in all */
+} Position;
+
+/* The UPDATE that stores a position.  New text, free(). */
+char *state_position_sql(const RunNames *names, const Position *position);
+
+/* Write a marker into the fence table (committed, WAL flushed). */
+NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err);
+
+/* All runs that walter.run knows and that are not done, oldest first; *runs is in `arena`. */
+NODISCARD bool state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
+                                     Err *err);
+
+/* The phase of a run as stored; in `arena`, NULL when there is no row. */
+NODISCARD bool state_read_phase(Conn *control, const RunNames *names, Arena *arena,
+                                const char **phase, Err *err);
+
+/* Drop the run's fence and position tables; `forget` also deletes its row. */
+NODISCARD bool state_end_run(Conn *control, const RunNames *names, bool forget, Err *err);
+
+#endif

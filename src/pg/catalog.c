@@ -1,0 +1,258 @@
+/* What the catalog says of one table; see catalog.h. */
+#include "pg/catalog.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "pg/sql.h"
+
+static const char SQL_TABLE[] =
+    "select n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
+    "       pg_catalog.pg_get_userbyid(c.relowner), c.relreplident,"
+    "       coalesce(i.indexrelid, 0), coalesce(i.indnkeyatts, 0), i.indkey"
+    "  from pg_catalog.pg_class c"
+    "  join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+    "  left join pg_catalog.pg_index i on i.indrelid = c.oid"
+    "   and i.indisvalid and i.indimmediate"
+    "   and case c.relreplident when 'i' then i.indisreplident"
+    "       when 'n' then false else i.indisprimary end"
+    " where c.oid = $1::pg_catalog.oid";
+
+/*
+ * format_type with modifier -1 and not NULL: "bpchar", where NULL would give "character", which
+ * means character(1) in a cast.
+ */
+static const char SQL_COLUMNS[] =
+    "with recursive base as ("
+    "  select a.attnum, a.atttypid as oid, a.atttypmod as mod from pg_catalog.pg_attribute a"
+    "   where a.attrelid = $1::pg_catalog.oid and a.attnum > 0 and not a.attisdropped"
+    "  union all"
+    "  select b.attnum, t.typbasetype, case when t.typtypmod >= 0 then t.typtypmod else b.mod end"
+    "    from base b join pg_catalog.pg_type t on t.oid = b.oid where t.typtype = 'd'"
+    "), parts as ("
+    "  select a.attnum, a.atttypid as oid from pg_catalog.pg_attribute a"
+    "   where a.attrelid = $1::pg_catalog.oid and a.attnum > 0 and not a.attisdropped"
+    "  union"
+    "  select p.attnum, x.oid from parts p join pg_catalog.pg_type t on t.oid = p.oid"
+    "    cross join lateral ("
+    "      select t.typelem where t.typelem <> 0 and t.typlen = -1"
+    "      union all select t.typbasetype where t.typbasetype <> 0"
+    "      union all select f.atttypid from pg_catalog.pg_attribute f"
+    "       where f.attrelid = t.typrelid and t.typrelid <> 0 and f.attnum > 0"
+    "         and not f.attisdropped"
+    "      union all select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid"
+    "    ) x (oid)"
+    "), binary_io as ("
+    "  select p.attnum, pg_catalog.bool_and(t.typsend <> 0 and t.typreceive <> 0) as ok"
+    "    from parts p join pg_catalog.pg_type t on t.oid = p.oid group by 1"
+    ")"
+    "select a.attnum, a.attname, a.atttypid, a.atttypmod, a.attcollation,"
+    "       pg_catalog.format_type(a.atttypid, a.atttypmod),"
+    "       pg_catalog.format_type(b.oid, -1), pg_catalog.format_type(b.oid, b.mod),"
+    "       case when a.attcollation <> 0 and a.attcollation <> t.typcollation"
+    "            then pg_catalog.format('%I.%I', cn.nspname, co.collname) end,"
+    "       a.attnotnull, a.attgenerated <> '', a.attidentity,"
+    "       case when a.attgenerated <> '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end,"
+    "       t.typtype = 'd' and t.typdefault is not null,"
+    "       coalesce(bt.typtype = 'e' or b.oid in (16, 17, 18, 19, 20, 21, 23, 26, 1082, 1114,"
+    "                1184, 2950) or (b.oid in (25, 1043) and"
+    "                (coalesce(co.collisdeterministic, true))), false),"
+    "       io.ok"
+    "  from pg_catalog.pg_attribute a"
+    "  join pg_catalog.pg_type t on t.oid = a.atttypid"
+    "  join base b on b.attnum = a.attnum"
+    "  join pg_catalog.pg_type bt on bt.oid = b.oid and bt.typtype <> 'd'"
+    "  join binary_io io on io.attnum = a.attnum"
+    "  left join pg_catalog.pg_collation co on co.oid = a.attcollation"
+    "  left join pg_catalog.pg_namespace cn on cn.oid = co.collnamespace"
+    "  left join pg_catalog.pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum"
+    " where a.attrelid = $1::pg_catalog.oid and a.attnum > 0 and not a.attisdropped"
+    " order by a.attnum";
+
+static const char SQL_PLACE[] =
+    "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid,"
+    "       coalesce(pg_catalog.pg_relation_filenode(pg_catalog.to_regclass($1)), 0)";
+
+/* attoptions: patched servers mark every column with an internal pg_attver entry */
+static const char SQL_DIGEST[] =
+    "with t as (select c.*, $1::pg_catalog.oid as id from pg_catalog.pg_class c"
+    "            where c.oid = $1::pg_catalog.oid),"
+    " lines as ("
+    "  select 'class ' || pg_catalog.concat_ws(' ', relnamespace, relname, relkind, relpersistence,"
+    "         relreplident, relrowsecurity, relforcerowsecurity, relowner, reltablespace, relam,"
+    "         relispartition, reloptions) as line from t"
+    "  union all select 'toast ' || pg_catalog.concat_ws(' ', x.reloptions) from t"
+    "    join pg_catalog.pg_class x on x.oid = t.reltoastrelid"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'column', attnum, attname, atttypid, atttypmod, attnotnull,"
+    "         atthasdef, attidentity, attgenerated, attcollation, attstorage,"
+    "         pg_catalog.pg_get_expr(d.adbin, d.adrelid))"
+    "    from pg_catalog.pg_attribute a left join pg_catalog.pg_attrdef d"
+    "      on d.adrelid = a.attrelid and d.adnum = a.attnum, t"
+    "   where a.attrelid = t.id and a.attnum > 0 and not a.attisdropped"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'constraint', conname, conrelid, convalidated,"
+    "         pg_catalog.pg_get_constraintdef(k.oid)) from pg_catalog.pg_constraint k, t"
+    "   where k.conrelid = t.id or k.confrelid = t.id"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'index', pg_catalog.pg_get_indexdef(indexrelid), "
+    "indisvalid,"
+    "         indisclustered, indisreplident, ic.reltablespace)"
+    "    from pg_catalog.pg_index i join pg_catalog.pg_class ic on ic.oid = i.indexrelid, t"
+    "   where i.indrelid = t.id"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'trigger', pg_catalog.pg_get_triggerdef(g.oid), tgenabled)"
+    "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id and not g.tgisinternal"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'rule', pg_catalog.pg_get_ruledef(r.oid), r.ev_enabled)"
+    "    from pg_catalog.pg_rewrite r, t where r.ev_class = t.id"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'policy', polname, polcmd, polpermissive, polroles,"
+    "         pg_catalog.pg_get_expr(polqual, polrelid), pg_catalog.pg_get_expr(polwithcheck, "
+    "polrelid))"
+    "    from pg_catalog.pg_policy p, t where p.polrelid = t.id"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'inherits', inhrelid, inhparent)"
+    "    from pg_catalog.pg_inherits i, t where i.inhrelid = t.id or i.inhparent = t.id"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'statistics', pg_catalog.pg_get_statisticsobjdef(s.oid))"
+    "    from pg_catalog.pg_statistic_ext s, t where s.stxrelid = t.id"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'enum', e.enumtypid, e.enumlabel, e.enumsortorder)"
+    "    from pg_catalog.pg_enum e, t where e.enumtypid in (select atttypid"
+    "         from pg_catalog.pg_attribute where attrelid = t.id and not attisdropped)"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'domain', k.contypid, "
+    "pg_catalog.pg_get_constraintdef(k.oid))"
+    "    from pg_catalog.pg_constraint k, t where k.contypid <> 0 and k.contypid in (select "
+    "atttypid"
+    "         from pg_catalog.pg_attribute where attrelid = t.id and not attisdropped)"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'composite', ty.oid, f.attnum, f.attname, f.atttypid)"
+    "    from t, pg_catalog.pg_type ty join pg_catalog.pg_attribute f on f.attrelid = ty.typrelid"
+    "   where ty.typtype = 'c' and f.attnum > 0 and ty.oid in (select atttypid"
+    "         from pg_catalog.pg_attribute where attrelid = t.id and not attisdropped)"
+    ")"
+    "select pg_catalog.md5(coalesce(pg_catalog.string_agg(line, E'\\n' order by line), ''))"
+    "  from lines";
+
+static const char *
+keep(Arena *arena, const char *text)
+{
+    return text == NULL ? NULL : arena_copy(arena, text, strlen(text));
+}
+
+static void
+fill_column(const Rows *rows, int row, Arena *arena, Column *column)
+{
+    const char *identity = rows_text(rows, row, 11);
+
+    column->attnum = (int)rows_int(rows, row, 0);
+    column->name = keep(arena, rows_text(rows, row, 1));
+    column->type_oid = (uint32_t)rows_int(rows, row, 2);
+    column->typmod = (int32_t)rows_int(rows, row, 3);
+    column->collation_oid = (uint32_t)rows_int(rows, row, 4);
+    column->type = keep(arena, rows_text(rows, row, 5));
+    column->base_type = keep(arena, rows_text(rows, row, 6));
+    column->stage_type = keep(arena, rows_text(rows, row, 7));
+    column->collation = keep(arena, rows_text(rows, row, 8));
+    column->not_null = rows_bool(rows, row, 9);
+    column->generated = rows_bool(rows, row, 10);
+    column->identity = identity == NULL ? '\0' : identity[0];
+    column->generation = keep(arena, rows_text(rows, row, 12));
+    column->has_domain_default = rows_bool(rows, row, 13);
+    column->byte_equal = rows_bool(rows, row, 14);
+    column->binary_io = rows_bool(rows, row, 15);
+}
+
+/* Read "1 3 2" (int2vector) up to `count` attnums; an expression (0) makes the key unusable. */
+static void
+fill_key(const char *indkey, int count, Arena *arena, TableShape *shape)
+{
+    int *key = arena_alloc(arena, sizeof *key * (size_t)(count + 1));
+    int used = 0;
+    char *end = NULL;
+
+    for (const char *at = indkey; used < count; at = end) {
+        int column = catalog_find_attnum(shape, (int)strtol(at, &end, 10));
+
+        if (column < 0 || end == at)
+            return;
+        key[used++] = column;
+    }
+    shape->key = key;
+    shape->key_count = used;
+}
+
+bool
+catalog_read_table(Conn *conn, uint32_t oid, Arena *arena, TableShape *out, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", oid);
+    const char *const params[] = {oid_text, NULL};
+    AUTO(Rows) *table = NULL;
+    AUTO(Rows) *rows = NULL;
+    TableShape shape = {.oid = oid};
+    Column *columns;
+
+    if (!query_one(conn, SQL_TABLE, params, &table, err) ||
+        !query_run(conn, SQL_COLUMNS, params, &rows, err))
+        return err_wrap(err, "reading the definition of table %u", oid);
+    shape.schema = keep(arena, rows_text(table, 0, 0));
+    shape.name = keep(arena, rows_text(table, 0, 1));
+    shape.qualified = keep(arena, rows_text(table, 0, 2));
+    shape.owner = keep(arena, rows_text(table, 0, 3));
+    shape.replica_identity = rows_text(table, 0, 4)[0];
+    shape.column_count = rows_count(rows);
+    columns = arena_alloc(arena, sizeof *columns * (size_t)(shape.column_count + 1));
+    for (int i = 0; i < shape.column_count; i++)
+        fill_column(rows, i, arena, &columns[i]);
+    shape.columns = columns;
+    shape.key_index_oid = (uint32_t)rows_int(table, 0, 5);
+    if (shape.key_index_oid != 0)
+        fill_key(rows_text(table, 0, 7), (int)rows_int(table, 0, 6), arena, &shape);
+    *out = shape;
+    return true;
+}
+
+int
+catalog_find_attnum(const TableShape *shape, int attnum)
+{
+    for (int i = 0; i < shape->column_count; i++)
+        if (shape->columns[i].attnum == attnum)
+            return i;
+    return -1;
+}
+
+int
+catalog_find_column(const TableShape *shape, const char *name)
+{
+    for (int i = 0; i < shape->column_count; i++)
+        if (strcmp(shape->columns[i].name, name) == 0)
+            return i;
+    return -1;
+}
+
+bool
+catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_DIGEST, (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the definition of table %u", oid);
+    *digest = mem_copy_text(rows_text(rows, 0, 0));
+    return true;
+}
+
+bool
+catalog_read_place(Conn *conn, const TableShape *table, uint32_t *oid_now, uint32_t *filenode,
+                   Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_PLACE, (const char *const[]){table->qualified, NULL}, &rows, err))
+        return false;
+    *oid_now = (uint32_t)rows_int(rows, 0, 0);
+    *filenode = (uint32_t)rows_int(rows, 0, 1);
+    return true;
+}

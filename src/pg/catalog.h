@@ -1,0 +1,75 @@
+/*
+ * What the catalog says of one table, read in a few queries into an arena.
+ * Source: PostgreSQL manual, "System Catalogs".  Reads only.
+ */
+#ifndef WALTER_CATALOG_H
+#define WALTER_CATALOG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "pg/query.h"
+
+typedef struct Column {
+    int attnum;
+    const char *name; /* unquoted */
+    uint32_t type_oid;
+    int32_t typmod;
+    uint32_t collation_oid;
+    const char *type;       /* as declared, with modifiers: "numeric(10,2)" */
+    const char *base_type;  /* domains resolved, without modifiers: what to cast to, because a cast
+                             * with modifiers truncates where an assignment fails */
+    const char *stage_type; /* domains resolved, with modifiers: what a value of it looks like */
+    const char *collation;  /* quoted name, or NULL when it is the type's default */
+    bool not_null;
+    bool generated;         /* GENERATED ALWAYS AS (...) */
+    char identity;          /* 'a', 'd' or '\0' */
+    const char *generation; /* expression of a generated column, or NULL */
+    bool has_domain_default;
+    bool byte_equal; /* equal values have equal bytes, so keys of it may be hashed */
+    bool binary_io;  /* the type and all it is made of can be sent and received in binary */
+} Column;
+
+typedef struct TableShape {
+    uint32_t oid;
+    const char *schema;    /* unquoted */
+    const char *name;      /* unquoted */
+    const char *qualified; /* quoted: schema.name */
+    const char *owner;     /* unquoted */
+    const Column *columns; /* live columns in attnum order */
+    int column_count;
+    char replica_identity; /* pg_class.relreplident: d, i, f, n */
+    /* the columns that identify a row in the stream, as indexes into columns; none when the table
+     * has no usable identity */
+    const int *key;
+    int key_count;
+    uint32_t key_index_oid; /* the index behind the key, 0 without key */
+} TableShape;
+
+/*
+ * Read a table.  All of *out lives in `arena`.  Fails with ERR_FAILED when no such table exists.
+ */
+NODISCARD bool catalog_read_table(Conn *conn, uint32_t oid, Arena *arena, TableShape *out,
+                                  Err *err);
+
+/* The live column of that attnum or name as an index into columns, -1 when there is none. */
+int catalog_find_attnum(const TableShape *shape, int attnum);
+int catalog_find_column(const TableShape *shape, const char *name);
+
+/*
+ * A digest of everything about the table that the swap must find unchanged: columns, constraints,
+ * indexes, triggers, rules, policies, inheritance, options, owner; by content, so that GRANT,
+ * COMMENT, ANALYZE and freezing do not change it.  Includes the types the columns are made of.
+ * New text, free().
+ */
+NODISCARD bool catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err);
+
+/*
+ * Where the table's blocks are: pg_relation_filenode and the oid that its name has now.  Changes
+ * with VACUUM FULL, CLUSTER, TRUNCATE and every rewrite.
+ */
+NODISCARD bool catalog_read_place(Conn *conn, const TableShape *table, uint32_t *oid_now,
+                                  uint32_t *filenode, Err *err);
+
+#endif

@@ -1,0 +1,330 @@
+/* Server sessions; see conn.h. */
+#include "pg/conn.h"
+
+#include <poll.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "pg/internal.h"
+#include "pg/query.h"
+#include "pg/sql.h"
+
+static const int64_t CONNECT_TIMEOUT_US = 30 * INT64_C(1000000);
+
+/*
+ * Settings that every session pins.  `text` marks those that change how values look as text or
+ * what text means; sessions that evaluate expressions keep the role's own.
+ * Names unknown to a server version are skipped by the query below.
+ */
+static const struct {
+    const char *name;
+    const char *value;
+    bool text;
+} PINS[] = {
+    {"statement_timeout", "0", false},
+    {"lock_timeout", "0", false},
+    {"idle_in_transaction_session_timeout", "0", false},
+    {"idle_session_timeout", "0", false},
+    {"transaction_timeout", "0", false},
+    {"wal_sender_timeout", "60s", false},
+    {"search_path", "pg_catalog, pg_temp", false},
+    {"default_transaction_isolation", "read committed", false},
+    {"default_transaction_read_only", "off", false},
+    {"default_transaction_deferrable", "off", false},
+    {"row_security", "off", false},
+    {"synchronous_commit", "local", false},
+    {"standard_conforming_strings", "on", false},
+    {"check_function_bodies", "off", false},
+    {"default_table_access_method", "heap", false},
+    {"default_tablespace", "", false},
+    {"plan_cache_mode", "auto", false},
+    {"jit", "off", false},
+    {"log_min_duration_statement", NULL, false}, /* superusers only; left alone */
+    {"datestyle", "ISO, MDY", true},
+    {"intervalstyle", "postgres", true},
+    {"timezone", "UTC", true},
+    {"extra_float_digits", "3", true},
+    {"bytea_output", "hex", true},
+    {"xmlbinary", "base64", true},
+    {"xmloption", "content", true},
+    {"lc_monetary", "C", true},
+    {"quote_all_identifiers", "off", false},
+};
+
+bool
+conn_error(Conn *conn, Err *err)
+{
+    if (PQstatus(conn->pg) == CONNECTION_BAD) {
+        conn->lost = true;
+        return err_set(err, ERR_LOST, "lost the connection to the server: %s",
+                       PQerrorMessage(conn->pg));
+    }
+    return err_set(err, ERR_FAILED, "%s", PQerrorMessage(conn->pg));
+}
+
+static short
+wanted_events(const Conn *conn, bool unsent)
+{
+    short events = conn->reading ? POLLIN : 0;
+
+    if (unsent)
+        events |= POLLOUT;
+    return conn->lost ? 0 : events;
+}
+
+void
+conn_flush(Conn *conn)
+{
+    int left = PQflush(conn->pg);
+
+    if (left < 0)
+        conn->lost = true;
+    loop_watch_events(conn->watch, wanted_events(conn, left > 0));
+}
+
+static bool
+on_socket(void *owner, short ready, Err *err)
+{
+    Conn *conn = owner;
+
+    if ((ready & (POLLIN | POLLHUP | POLLERR)) != 0 && PQconsumeInput(conn->pg) == 0)
+        conn->lost = true;
+    conn_flush(conn);
+    return conn->ready == NULL || conn->ready(conn->owner, err);
+}
+
+/* Drive the connection attempt to its end. */
+static bool
+finish_connecting(Conn *conn, Err *err)
+{
+    int64_t deadline_us = clock_now_us() + CONNECT_TIMEOUT_US;
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+
+    while (status != PGRES_POLLING_OK) {
+        Watch *watch;
+        bool ok;
+
+        if (status == PGRES_POLLING_FAILED || PQsocket(conn->pg) < 0)
+            return err_set(err, ERR_LOST, "could not connect: %s", PQerrorMessage(conn->pg));
+        if (clock_now_us() >= deadline_us)
+            return err_set(err, ERR_LOST, "could not connect: the server did not answer in time");
+        watch = loop_watch(conn->loop, PQsocket(conn->pg),
+                           status == PGRES_POLLING_READING ? POLLIN : POLLOUT, NULL, NULL);
+        ok = loop_turn(conn->loop, deadline_us, err);
+        loop_unwatch(conn->loop, watch);
+        if (!ok)
+            return false;
+        status = PQconnectPoll(conn->pg);
+    }
+    return true;
+}
+
+static PGconn *
+start_connecting(const ConnTarget *target, ConnKind kind, const char *purpose)
+{
+    const char *keywords[16] = {0};
+    const char *values[16] = {0};
+    char *name = mem_format("walter: %s", purpose);
+    PGconn *pg;
+    int n = 0;
+    const struct {
+        const char *keyword;
+        const char *value;
+    } all[] = {
+        /* a later keyword wins over what a URI in dbname says, so what was given comes last */
+        {"connect_timeout", "30"},
+        {"keepalives_idle", "30"},
+        {"keepalives_interval", "10"},
+        {"keepalives_count", "3"},
+        {"dbname", target->dbname},
+        {"host", target->host},
+        {"port", target->port},
+        {"user", target->user},
+        {"password", target->password},
+        {"application_name", name},
+        {"replication", kind == CONN_REPLICATION ? "database" : NULL},
+    };
+
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (all[i].value != NULL) {
+            keywords[n] = all[i].keyword;
+            values[n++] = all[i].value;
+        }
+    pg = PQconnectStartParams(keywords, values, 1);
+    free(name);
+    return pg;
+}
+
+/* One query that remembers what the role has and then pins what we need. */
+static void
+build_pin_query(Buf *sql, ConnKind kind)
+{
+    bool first = true;
+
+    buf_add_text(sql, "select pg_catalog.set_config(p.name, p.value, false) from (values ");
+    for (size_t i = 0; i < sizeof PINS / sizeof PINS[0]; i++) {
+        if (PINS[i].value == NULL || (kind == CONN_EXPRESSIONS && PINS[i].text))
+            continue;
+        if (!first)
+            buf_add_text(sql, ", ");
+        sql_add(sql, "(%L, %L)", PINS[i].name, PINS[i].value);
+        first = false;
+    }
+    buf_add_text(sql, ") p (name, value) join pg_catalog.pg_settings s"
+                      " on pg_catalog.lower(s.name) = p.name and s.context in ('user', 'superuser')"
+                      " where s.context = 'user' or (select rolsuper from pg_catalog.pg_roles"
+                      " where rolname = current_user)");
+}
+
+/* Remember search_path and, as "set local" statements, the role's text formats. */
+static bool
+remember_role_settings(Conn *conn, Err *err)
+{
+    BUF_AUTO(sql);
+    BUF_AUTO(formats);
+    AUTO(Rows) *rows = NULL;
+
+    buf_add_text(&sql, "select pg_catalog.lower(name), setting from pg_catalog.pg_settings"
+                       " where pg_catalog.lower(name) in ('search_path'");
+    for (size_t i = 0; i < sizeof PINS / sizeof PINS[0]; i++)
+        if (PINS[i].text)
+            sql_add(&sql, ", %L", PINS[i].name);
+    buf_add_text(&sql, ")");
+    if (!query_simple(conn, buf_text(&sql), &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows); i++) {
+        if (strcmp(rows_text(rows, i, 0), "search_path") == 0)
+            mem_set_text(&conn->role_search_path, rows_text(rows, i, 1));
+        else
+            sql_add(&formats, "set local %I to %L;", rows_text(rows, i, 0), rows_text(rows, i, 1));
+    }
+    conn->role_formats = buf_take(&formats);
+    return true;
+}
+
+static bool
+pin_settings(Conn *conn, Err *err)
+{
+    const char *encoding = PQparameterStatus(conn->pg, "server_encoding");
+    BUF_AUTO(sql);
+
+    if (!remember_role_settings(conn, err))
+        return false;
+    build_pin_query(&sql, conn->kind);
+    sql_add(&sql, "; set client_encoding to %L",
+            encoding != NULL && strcmp(encoding, "SQL_ASCII") == 0 ? "SQL_ASCII" : "UTF8");
+    return query_exec(conn, buf_text(&sql), err);
+}
+
+static void
+ignore_notice(void *owner, const PGresult *result)
+{
+    (void)owner;
+    (void)result;
+}
+
+Conn *
+conn_open(Loop *loop, const ConnTarget *target, ConnKind kind, const char *purpose, Err *err)
+{
+    Conn *conn = mem_new(1, sizeof *conn);
+
+    conn->loop = loop;
+    conn->kind = kind;
+    conn->reading = true;
+    conn->pg = start_connecting(target, kind, purpose);
+    if (conn->pg == NULL)
+        abort();
+    if (PQstatus(conn->pg) == CONNECTION_BAD) {
+        err_set(err, ERR_LOST, "could not connect: %s", PQerrorMessage(conn->pg));
+        conn_close(conn);
+        return NULL;
+    }
+    if (!finish_connecting(conn, err)) {
+        conn_close(conn);
+        return NULL;
+    }
+    (void)PQsetnonblocking(conn->pg, 1);
+    (void)PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+    conn->watch = loop_watch(loop, PQsocket(conn->pg), POLLIN, on_socket, conn);
+    if (!pin_settings(conn, err)) {
+        err_wrap(err, "preparing a session");
+        conn_close(conn);
+        return NULL;
+    }
+    return conn;
+}
+
+void
+conn_close(Conn *conn)
+{
+    if (conn == NULL)
+        return;
+    loop_unwatch(conn->loop, conn->watch);
+    PQfinish(conn->pg);
+    free(conn->role_search_path);
+    free(conn->role_formats);
+    free(conn);
+}
+
+Loop *
+conn_loop(const Conn *conn)
+{
+    return conn->loop;
+}
+
+int
+conn_pid(const Conn *conn)
+{
+    return PQbackendPID(conn->pg);
+}
+
+int
+conn_version(const Conn *conn)
+{
+    return PQserverVersion(conn->pg);
+}
+
+const char *
+conn_database(const Conn *conn)
+{
+    return PQdb(conn->pg);
+}
+
+const char *
+conn_user(const Conn *conn)
+{
+    return PQuser(conn->pg);
+}
+
+const char *
+conn_role_search_path(const Conn *conn)
+{
+    return conn->role_search_path;
+}
+
+const char *
+conn_role_formats(const Conn *conn)
+{
+    return conn->role_formats;
+}
+
+bool
+conn_is_lost(const Conn *conn)
+{
+    return conn->lost || PQstatus(conn->pg) == CONNECTION_BAD;
+}
+
+void
+conn_on_ready(Conn *conn, ConnReady ready, void *owner)
+{
+    conn->ready = ready;
+    conn->owner = owner;
+}
+
+void
+conn_set_reading(Conn *conn, bool reading)
+{
+    conn->reading = reading;
+    conn_flush(conn);
+}

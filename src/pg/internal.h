@@ -1,0 +1,30 @@
+/* Shared inside src/pg only: what the modules that speak libpq know of a session. */
+#ifndef WALTER_PG_INTERNAL_H
+#define WALTER_PG_INTERNAL_H
+
+#include <libpq-fe.h>
+#include <stdint.h>
+
+#include "pg/conn.h"
+
+struct Conn {
+    PGconn *pg;
+    Loop *loop;
+    Watch *watch;
+    ConnKind kind;
+    char *role_search_path;
+    char *role_formats;
+    bool lost;
+    int64_t copy_line; /* where the last COPY IN failed, 0 = unknown */
+    bool reading;
+    ConnReady ready;
+    void *owner;
+};
+
+/* Fill *err from libpq's last error on the connection; ERR_LOST when it is gone. */
+bool conn_error(Conn *conn, Err *err);
+
+/* Tell the loop what to wait for after something was sent. */
+void conn_flush(Conn *conn);
+
+#endif

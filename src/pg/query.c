@@ -1,0 +1,303 @@
+/* Running statements; see query.h. */
+#include "pg/query.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "pg/internal.h"
+
+struct Rows {
+    PGresult *result;
+};
+
+enum { PARAM_MAX = 16 };
+
+void
+rows_free(Rows *rows)
+{
+    if (rows == NULL)
+        return;
+    PQclear(rows->result);
+    free(rows);
+}
+
+int
+rows_count(const Rows *rows)
+{
+    return PQntuples(rows->result);
+}
+
+int
+rows_columns(const Rows *rows)
+{
+    return PQnfields(rows->result);
+}
+
+int64_t
+rows_affected(const Rows *rows)
+{
+    return strtoll(PQcmdTuples(rows->result), NULL, 10);
+}
+
+const char *
+rows_text(const Rows *rows, int row, int column)
+{
+    if (PQgetisnull(rows->result, row, column))
+        return NULL;
+    return PQgetvalue(rows->result, row, column);
+}
+
+int64_t
+rows_int(const Rows *rows, int row, int column)
+{
+    const char *text = rows_text(rows, row, column);
+
+    return text == NULL ? 0 : strtoll(text, NULL, 10);
+}
+
+bool
+rows_bool(const Rows *rows, int row, int column)
+{
+    const char *text = rows_text(rows, row, column);
+
+    return text != NULL && text[0] == 't';
+}
+
+/*
+ * The server's DETAIL may hold a whole row ("Failing row contains ..."); only the one that names a
+ * key goes on.
+ */
+static const char *
+harmless_detail(const PGresult *result)
+{
+    const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+
+    if (detail == NULL || state == NULL)
+        return NULL;
+    if (strncmp(state, "23", 2) == 0 && strncmp(detail, "Key (", 5) != 0)
+        return NULL;
+    return detail;
+}
+
+/* "COPY t, line 5, column a: ..." in an error's context; 0 when it says something else. */
+static int64_t
+line_of_context(const PGresult *result)
+{
+    const char *context = PQresultErrorField(result, PG_DIAG_CONTEXT);
+    const char *line = context == NULL ? NULL : strstr(context, ", line ");
+
+    return line == NULL ? 0 : strtoll(line + strlen(", line "), NULL, 10);
+}
+
+static bool
+result_error(Conn *conn, const PGresult *result, Err *err)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = harmless_detail(result);
+    const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+
+    if (message == NULL)
+        return conn_error(conn, err);
+    conn->copy_line = line_of_context(result);
+    err_set(err, err_kind_of_sqlstate(state), "%s%s%s", message, detail == NULL ? "" : ": ",
+            detail == NULL ? "" : detail);
+    if (state != NULL && err->sqlstate[0] == '\0')
+        (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%.5s", state);
+    if (hint != NULL)
+        err_hint(err, "%s", hint);
+    if (err->kind == ERR_LOST)
+        conn->lost = true;
+    return false;
+}
+
+static bool
+is_error(ExecStatusType status)
+{
+    return status == PGRES_FATAL_ERROR || status == PGRES_BAD_RESPONSE ||
+           status == PGRES_NONFATAL_ERROR;
+}
+
+static bool
+is_copy(ExecStatusType status)
+{
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+static bool
+wait_until_readable(Conn *conn, Err *err)
+{
+    conn_flush(conn);
+    while (PQisBusy(conn->pg) != 0) {
+        if (conn->lost)
+            return conn_error(conn, err);
+        if (!loop_turn(conn->loop, clock_now_us() + 1000000, err))
+            return false;
+        if (conn->lost && PQisBusy(conn->pg) != 0 && PQconsumeInput(conn->pg) == 0)
+            return conn_error(conn, err);
+    }
+    return true;
+}
+
+bool
+query_send(Conn *conn, const char *sql, Err *err)
+{
+    if (PQsendQuery(conn->pg, sql) == 0)
+        return conn_error(conn, err);
+    conn_flush(conn);
+    return true;
+}
+
+bool
+query_is_done(Conn *conn)
+{
+    return conn->lost || PQisBusy(conn->pg) == 0;
+}
+
+static Rows *
+rows_of(PGresult *result)
+{
+    Rows *rows = mem_new(1, sizeof *rows);
+
+    rows->result = result;
+    return rows;
+}
+
+/* Read what follows a result that was an error, so that the session can be used again. */
+static bool
+drain(Conn *conn, Err *err)
+{
+    PGresult *result;
+
+    while (wait_until_readable(conn, err) && (result = PQgetResult(conn->pg)) != NULL)
+        PQclear(result);
+    return false;
+}
+
+bool
+query_next(Conn *conn, Rows **out, Err *err)
+{
+    PGresult *result;
+
+    if (!wait_until_readable(conn, err))
+        return false;
+    result = PQgetResult(conn->pg);
+    if (result != NULL && is_error(PQresultStatus(result))) {
+        result_error(conn, result, err);
+        PQclear(result);
+        return drain(conn, err);
+    }
+    *out = result == NULL ? NULL : rows_of(result);
+    return true;
+}
+
+bool
+query_finish(Conn *conn, Rows **out, Err *err)
+{
+    PGresult *last = NULL;
+    bool ok = true;
+
+    for (;;) {
+        PGresult *result;
+        ExecStatusType status;
+
+        if (!wait_until_readable(conn, err)) {
+            PQclear(last);
+            return false;
+        }
+        result = PQgetResult(conn->pg);
+        if (result == NULL)
+            break;
+        status = PQresultStatus(result);
+        if (is_error(status))
+            ok = result_error(conn, result, err);
+        PQclear(last);
+        last = result;
+        if (is_copy(status))
+            break;
+    }
+    if (ok && last == NULL && (out != NULL || conn_is_lost(conn)))
+        ok = conn_error(conn, err);
+    if (ok && out != NULL) {
+        *out = rows_of(last);
+        return true;
+    }
+    PQclear(last);
+    return ok;
+}
+
+bool
+query_run(Conn *conn, const char *sql, const char *const *params, Rows **out, Err *err)
+{
+    const char *values[PARAM_MAX];
+    int count = 0;
+
+    if (conn->lost)
+        return conn_error(conn, err);
+    while (params != NULL && params[count] != NULL) {
+        if (count == PARAM_MAX)
+            abort();
+        values[count] = params[count];
+        count++;
+    }
+    if (PQsendQueryParams(conn->pg, sql, count, NULL, values, NULL, NULL, 0) == 0)
+        return conn_error(conn, err);
+    return query_finish(conn, out, err);
+}
+
+bool
+query_simple(Conn *conn, const char *sql, Rows **out, Err *err)
+{
+    return query_send(conn, sql, err) && query_finish(conn, out, err);
+}
+
+bool
+query_exec(Conn *conn, const char *sql, Err *err)
+{
+    return query_simple(conn, sql, NULL, err);
+}
+
+bool
+query_one(Conn *conn, const char *sql, const char *const *params, Rows **out, Err *err)
+{
+    Rows *rows = NULL;
+
+    if (!query_run(conn, sql, params, &rows, err))
+        return false;
+    if (rows_count(rows) != 1) {
+        int count = rows_count(rows);
+
+        rows_free(rows);
+        return err_set(err, ERR_FAILED, "expected one row, got %d", count);
+    }
+    *out = rows;
+    return true;
+}
+
+void
+query_rollback(Conn *conn)
+{
+    Err ignored = {0};
+
+    if (conn == NULL || conn_is_lost(conn) || !query_in_transaction(conn))
+        return;
+    loop_shield(conn->loop);
+    if (!query_exec(conn, "rollback", &ignored))
+        err_clear(&ignored);
+    loop_unshield(conn->loop);
+}
+
+int64_t
+query_copy_line(const Conn *conn)
+{
+    return conn->copy_line;
+}
+
+bool
+query_in_transaction(const Conn *conn)
+{
+    return PQtransactionStatus(conn->pg) != PQTRANS_IDLE;
+}

@@ -1,0 +1,519 @@
+/* Apply; see apply.h. */
+#include "phase/apply.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "pg/sql.h"
+#include "phase/stage.h"
+
+enum { TABLE_ORIGINAL = 0, TABLE_FENCE = 1, TABLE_COUNT = 2 };
+/* A batch ends at this many bytes of messages, whatever the number of changes. */
+static const size_t BATCH_BYTES = 8UL * 1024 * 1024;
+/* Shorter stretches between changes of the key are not worth a round of statements. */
+enum { COALESCE_MIN = 32, XIDS_MAX = 1000, RETRIES_MAX = 5 };
+
+/* Where reading stands, in the batch being read. */
+typedef struct Cursor {
+    Position position;
+    int64_t fence;
+    int64_t seen_fence; /* fence marker of the transaction being read */
+    int64_t skip;       /* changes of a re-sent transaction that are applied already */
+    bool is_open;       /* inside a transaction */
+} Cursor;
+
+struct Apply {
+    Migration *run;
+    Conn *conn;
+    Stream *stream;
+    Decoder *decoder;
+    DecoderTable tables[TABLE_COUNT];
+    Stage *stage;
+    Arena *arena;
+    RowKey key;
+    bool hashable;   /* equal keys have equal bytes */
+    Change *changes; /* the batch: row changes and truncates of the original */
+    int count;
+    int size;
+    uint32_t xids[XIDS_MAX];
+    int xid_count;
+    Cursor done; /* committed */
+    Cursor next; /* at the end of the batch */
+    bool
+        in_transaction; /* a batch of deferrable constraints waits for the end of its transaction */
+    bool until_truncate; /* the shadow is wrong until a TRUNCATE comes */
+    int64_t last_marker;
+};
+
+static void
+describe_tables(Apply *apply)
+{
+    static const char *const fence_columns[] = {"marker"};
+    const TableShape *original = &apply->run->original;
+    Arena *arena = apply->run->arena;
+    size_t count = (size_t)original->column_count;
+    const char **names = arena_alloc(arena, count * sizeof *names);
+    bool *unsent = arena_alloc(arena, count * sizeof *unsent);
+    uint32_t *types = arena_alloc(arena, count * sizeof *types);
+
+    for (size_t i = 0; i < count; i++) {
+        names[i] = original->columns[i].name;
+        unsent[i] = original->columns[i].generated;
+        types[i] = original->columns[i].type_oid;
+    }
+    apply->tables[TABLE_ORIGINAL] = (DecoderTable){.relid = original->oid,
+                                                   .schema = original->schema,
+                                                   .name = original->name,
+                                                   .column_count = original->column_count,
+                                                   .columns = names,
+                                                   .unsent = unsent,
+                                                   .type_oids = types};
+    apply->tables[TABLE_FENCE] = (DecoderTable){.schema = "walter",
+                                                .name = apply->run->names.fence_name,
+                                                .column_count = 1,
+                                                .columns = fence_columns};
+}
+
+Apply *
+apply_open(Migration *run, Stream *stream, Err *err)
+{
+    Apply *apply = mem_new(1, sizeof *apply);
+
+    apply->run = run;
+    apply->stream = stream;
+    apply->arena = arena_new();
+    apply->key = (RowKey){run->original.key, run->original.key_count, run->original.column_count};
+    apply->hashable = true;
+    for (int i = 0; i < run->original.key_count; i++)
+        apply->hashable = apply->hashable && run->original.columns[run->original.key[i]].byte_equal;
+    describe_tables(apply);
+    apply->decoder = decoder_new(run->settings->plugin, apply->tables, TABLE_COUNT);
+    apply->done.position.end_lsn = run->consistent_lsn;
+    apply->next = apply->done;
+    apply->conn = migration_connect_owner(run, run->binary_stream ? CONN_EXPRESSIONS : CONN_SQL,
+                                          "apply", err);
+    if (apply->conn != NULL)
+        apply->stage = stage_open(run, apply->conn, err);
+    if (apply->stage == NULL) {
+        apply_close(apply);
+        return NULL;
+    }
+    return apply;
+}
+
+void
+apply_close(Apply *apply)
+{
+    if (apply == NULL)
+        return;
+    stage_free(apply->stage);
+    conn_close(apply->conn);
+    decoder_free(apply->decoder);
+    arena_free(apply->arena);
+    free(apply->changes);
+    free(apply);
+}
+
+/* ---- reading a batch ---- */
+
+static void
+keep_change(Apply *apply, const Change *change)
+{
+    if (apply->count == apply->size) {
+        apply->size = apply->size == 0 ? 1024 : apply->size * 2;
+        apply->changes = mem_grow(apply->changes, (size_t)apply->size, sizeof *apply->changes);
+    }
+    apply->changes[apply->count++] = *change;
+}
+
+/* A bigint in text or binary; the fence's marker. */
+static int64_t
+marker_of(const Datum *datum)
+{
+    char text[24] = {0};
+    uint64_t value = 0;
+
+    if (datum->kind == DATUM_BINARY && datum->len == 8) {
+        for (int i = 0; i < 8; i++)
+            value = value << 8 | datum->bytes[i];
+        return (int64_t)value;
+    }
+    if (datum->kind != DATUM_TEXT || datum->len >= sizeof text)
+        return 0;
+    memcpy(text, datum->bytes, datum->len);
+    return strtoll(text, NULL, 10);
+}
+
+static void
+take_row_change(Apply *apply, const Change *change)
+{
+    Cursor *next = &apply->next;
+
+    if (change->table == TABLE_FENCE) {
+        if (change->kind == CHANGE_UPDATE)
+            next->seen_fence = marker_of(&change->new_row[0]);
+        return;
+    }
+    next->position.ordinal++;
+    if (next->position.ordinal <= next->skip)
+        return;
+    keep_change(apply, change);
+}
+
+static void
+take_change(Apply *apply, const Change *change)
+{
+    Cursor *next = &apply->next;
+
+    switch (change->kind) {
+    case CHANGE_NONE:
+        return;
+    case CHANGE_BEGIN:
+        next->skip = next->position.open_lsn == change->commit_lsn ? next->position.ordinal : 0;
+        next->position.open_lsn = change->commit_lsn;
+        next->position.ordinal = 0;
+        next->is_open = true;
+        next->seen_fence = 0;
+        if (apply->xid_count < XIDS_MAX)
+            apply->xids[apply->xid_count++] = change->xid;
+        return;
+    case CHANGE_COMMIT:
+        next->position.end_lsn = change->end_lsn;
+        next->position.open_lsn = LSN_INVALID;
+        next->position.ordinal = 0;
+        next->is_open = false;
+        if (next->seen_fence > next->fence)
+            next->fence = next->seen_fence;
+        return;
+    case CHANGE_INSERT:
+    case CHANGE_UPDATE:
+    case CHANGE_DELETE:
+    case CHANGE_TRUNCATE:
+        take_row_change(apply, change);
+        return;
+    }
+}
+
+static bool
+read_batch(Apply *apply, Err *err)
+{
+    Queue *queue = stream_queue(apply->stream);
+    uint32_t last_xid = apply->xid_count > 0 ? apply->xids[apply->xid_count - 1] : 0;
+    size_t bytes = 0;
+    QueueRecord record;
+
+    apply->count = 0;
+    apply->next = apply->done;
+    apply->xid_count = 0;
+    if (apply->done.is_open && last_xid != 0)
+        apply->xids[apply->xid_count++] = last_xid;
+    while (apply->count < apply->run->settings->pull_batch_count && bytes < BATCH_BYTES &&
+           apply->xid_count < XIDS_MAX - 1 && queue_read(queue, &record)) {
+        Change change;
+
+        if (!decoder_read(apply->decoder, record.bytes, record.len, record.wal_end_lsn,
+                          apply->arena, &change, err))
+            return err_wrap(err, "decoding the stream");
+        take_change(apply, &change);
+        bytes += record.len;
+    }
+    return true;
+}
+
+/* ---- applying it ---- */
+
+typedef enum { SEGMENT_COALESCED, SEGMENT_ORDERED, SEGMENT_TRUNCATE } SegmentKind;
+
+typedef struct Segment {
+    SegmentKind kind;
+    int first;
+    int count;
+} Segment;
+
+static bool
+needs_order(const Apply *apply, const Change *change)
+{
+    return !apply->hashable || coalesce_changes_key(change, &apply->key);
+}
+
+/*
+ * The next stretch of changes that can be applied in one way.  Changes of the key go in order, and
+ * with them what lies between two of them that are close.
+ */
+static Segment
+next_segment(const Apply *apply, int first, bool ordered)
+{
+    Segment segment = {.first = first, .kind = ordered ? SEGMENT_ORDERED : SEGMENT_COALESCED};
+    int quiet = 0; /* changes since the last one that needs order */
+
+    if (apply->changes[first].kind == CHANGE_TRUNCATE)
+        return (Segment){.kind = SEGMENT_TRUNCATE, .first = first, .count = 1};
+    if (needs_order(apply, &apply->changes[first]))
+        segment.kind = SEGMENT_ORDERED;
+    for (int i = first; i < apply->count && apply->changes[i].kind != CHANGE_TRUNCATE; i++) {
+        bool order = needs_order(apply, &apply->changes[i]);
+
+        if (segment.kind == SEGMENT_COALESCED && order)
+            break;
+        quiet = order ? 0 : quiet + 1;
+        segment.count = i - first + 1;
+        if (segment.kind == SEGMENT_ORDERED && !ordered && quiet == COALESCE_MIN) {
+            segment.count -= quiet;
+            break;
+        }
+    }
+    return segment;
+}
+
+static bool
+apply_coalesced(Apply *apply, const Segment *segment, bool may_read, Err *err)
+{
+    StageWork work = {.xids = apply->xids, .xid_count = apply->xid_count, .may_read = may_read};
+    NetOp *ops;
+
+    if (!coalesce(&apply->changes[segment->first], segment->count, &apply->key, apply->arena, &ops,
+                  &work.count, err))
+        return false;
+    work.ops = ops;
+    return work.count == 0 || stage_apply(apply->stage, &work, apply->arena, err);
+}
+
+/* A row that does not fit when it comes alone and in order does not fit at all: name it. */
+static bool
+name_failed_row(Apply *apply, const Change *change, Err *err)
+{
+    const char *key;
+
+    query_rollback(apply->conn);
+    key = stage_describe_key(
+        apply->stage, change->kind == CHANGE_INSERT ? change->new_row : coalesce_old_key(change),
+        apply->arena);
+    return err_wrap(err, "row %s changed meanwhile does not fit the new definition", key);
+}
+
+/* One row at a time through the ordinary path, for what prepared statements do not cover. */
+static bool
+apply_singly(Apply *apply, const Segment *segment, bool may_read, Err *err)
+{
+    for (int i = 0; i < segment->count; i++) {
+        Segment one = {.kind = SEGMENT_COALESCED, .first = segment->first + i, .count = 1};
+
+        if (!apply_coalesced(apply, &one, may_read, err))
+            return err->kind == ERR_DATA ? name_failed_row(apply, &apply->changes[one.first], err)
+                                         : false;
+    }
+    return true;
+}
+
+static bool
+apply_ordered(Apply *apply, const Segment *segment, bool may_read, Err *err)
+{
+    int failed = 0;
+    bool singly = apply->run->projection.is_copy_statement;
+
+    for (int i = 0; i < segment->count && !singly; i++) {
+        const Change *change = &apply->changes[segment->first + i];
+
+        singly = change->kind == CHANGE_UPDATE && !coalesce_changes_key(change, &apply->key) &&
+                 stage_needs_original(apply->stage, change->new_row);
+    }
+    if (singly)
+        return apply_singly(apply, segment, may_read, err);
+    if (stage_apply_ordered(apply->stage, &apply->changes[segment->first], segment->count,
+                            apply->arena, &failed, err))
+        return true;
+    if (err->kind == ERR_DATA)
+        return name_failed_row(apply, &apply->changes[segment->first + failed], err);
+    return false;
+}
+
+static bool
+apply_truncate(Apply *apply, Err *err)
+{
+    AUTO(Text) *sql = sql_build("truncate only %S", apply->run->shadow_qualified);
+
+    apply->until_truncate = false;
+    return query_exec(apply->conn, sql, err);
+}
+
+static bool
+apply_segment(Apply *apply, const Segment *segment, bool may_read, Err *err)
+{
+    switch (segment->kind) {
+    case SEGMENT_TRUNCATE:
+        return apply_truncate(apply, err);
+    case SEGMENT_COALESCED:
+        return apply->until_truncate || apply_coalesced(apply, segment, may_read, err);
+    case SEGMENT_ORDERED:
+        return apply->until_truncate || apply_ordered(apply, segment, may_read, err);
+    }
+    return false;
+}
+
+static bool
+begin(Apply *apply, Err *err)
+{
+    const Migration *run = apply->run;
+    AUTO(Text) *sql =
+        sql_build("begin; %S%S", run->binary_stream ? "" : conn_role_formats(apply->conn),
+                  run->definition.has_deferrable ? "set constraints all deferred" : "");
+
+    if (apply->in_transaction)
+        return true;
+    stage_begin(apply->stage);
+    return query_exec(apply->conn, sql, err);
+}
+
+static bool
+run_segments(Apply *apply, bool ordered, bool may_read, Err *err)
+{
+    if (!begin(apply, err))
+        return false;
+    for (int i = 0; i < apply->count;) {
+        Segment segment = next_segment(apply, i, ordered);
+
+        if (!apply_segment(apply, &segment, may_read, err))
+            return false;
+        i += segment.count;
+    }
+    return true;
+}
+
+/* Deferred constraints are only known to hold where the application's transaction ends. */
+static bool
+must_stay_open(const Apply *apply)
+{
+    return apply->run->definition.has_deferrable && apply->next.is_open;
+}
+
+static bool
+commit(Apply *apply, Err *err)
+{
+    AUTO(Text) *position = NULL;
+    AUTO(Text) *sql = NULL;
+
+    if (must_stay_open(apply)) {
+        apply->in_transaction = true;
+        return true;
+    }
+    position = state_position_sql(&apply->run->names, &apply->next.position);
+    sql = sql_build("%S; commit", position);
+    apply->in_transaction = false;
+    return query_exec(apply->conn, sql, err);
+}
+
+/*
+ * What failed may work in another way: values that clash only inside a coalesced batch do not clash
+ * in stream order; a row that is missing because the original was emptied under the copy does not
+ * matter once the TRUNCATE comes; a deadlock or serialization failure is tried again.
+ */
+static bool
+may_try_again(Apply *apply, bool *ordered, int tries, Err *err)
+{
+    if (apply->in_transaction)
+        return false;
+    if (err->kind == ERR_DATA && !*ordered && strncmp(err->sqlstate, "23", 2) == 0) {
+        *ordered = true;
+    } else if (err->kind == ERR_MISMATCH && apply->run->place_changed && !apply->until_truncate) {
+        log_info("the original was rewritten or emptied during the copy; changes wait for the "
+                 "TRUNCATE");
+        apply->until_truncate = true;
+    } else if (err->kind != ERR_RETRY || err->sqlstate[0] == '\0' || tries >= RETRIES_MAX) {
+        return false;
+    }
+    query_rollback(apply->conn);
+    err_clear(err);
+    return true;
+}
+
+static bool
+write_batch(Apply *apply, bool may_read, Err *err)
+{
+    bool ordered = false;
+
+    for (int tries = 0;; tries++) {
+        if (run_segments(apply, ordered, may_read, err) && commit(apply, err))
+            return true;
+        if (!may_try_again(apply, &ordered, tries, err))
+            break;
+    }
+    query_rollback(apply->conn);
+    apply->in_transaction = false;
+    return false;
+}
+
+bool
+apply_batch(Apply *apply, bool may_read, Err *err)
+{
+    Queue *queue = stream_queue(apply->stream);
+
+    if (queue_is_drained(queue))
+        return true;
+    arena_reset(apply->arena);
+    if (!read_batch(apply, err))
+        return false;
+    apply->next.position.changes += apply->count;
+    if ((apply->count > 0 || (apply->in_transaction && !must_stay_open(apply))) &&
+        !write_batch(apply, may_read, err)) {
+        if (err->kind == ERR_RETRY) {
+            /* the same messages are decoded again; the decoder only caches relations */
+            queue_rewind(queue);
+            apply->next = apply->done;
+        }
+        return false;
+    }
+    apply->done = apply->next;
+    apply->run->counters.changes_applied = apply->done.position.changes;
+    queue_release(queue);
+    if (!apply->in_transaction)
+        stream_set_applied(apply->stream, apply->done.position.end_lsn, !apply->done.is_open);
+    return true;
+}
+
+int64_t
+apply_outstanding(const Apply *apply)
+{
+    return queue_changes(stream_queue(apply->stream));
+}
+
+int64_t
+apply_fence(const Apply *apply)
+{
+    return apply->done.fence;
+}
+
+bool
+apply_write_fence(Apply *apply, int64_t *marker, Err *err)
+{
+    *marker = ++apply->last_marker;
+    return state_write_fence(apply->run->control, &apply->run->names, *marker, err);
+}
+
+bool
+apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, bool may_read, Err *err)
+{
+    while (apply->done.fence < marker || apply->in_transaction) {
+        if (clock_now_us() >= deadline_us)
+            return err_set(err, ERR_RETRY, "the stream was not drained in time");
+        if (!queue_is_drained(stream_queue(apply->stream))) {
+            if (!apply_batch(apply, may_read, err))
+                return false;
+        } else if (!loop_turn(apply->run->loop, deadline_us, err)) {
+            return false;
+        }
+    }
+    if (apply->until_truncate)
+        return err_set(err, ERR_MISMATCH,
+                       "the original was rewritten during the copy and changes do not fit what was "
+                       "copied");
+    return true;
+}
+
+const Position *
+apply_position(const Apply *apply)
+{
+    return &apply->done.position;
+}

@@ -1,0 +1,41 @@
+/*
+ * Apply: takes messages from the stream's queue, decodes them, and brings the shadow up to date in
+ * batches.  The batch and the position it reaches are committed in one transaction.
+ */
+#ifndef WALTER_APPLY_H
+#define WALTER_APPLY_H
+
+#include "phase/migration.h"
+#include "phase/stream.h"
+
+/* New; close it with apply_close.  Opens its own session. */
+Apply *apply_open(Migration *run, Stream *stream, Err *err);
+void apply_close(Apply *apply);
+
+/*
+ * Apply one batch of what is queued; at most about `pull_batch_count` changes.  Does nothing when
+ * nothing is queued.  `may_read`: see StageWork.
+ * Fails with ERR_DATA (a row does not fit the new definition), ERR_MISMATCH (the tables have
+ * diverged), ERR_RETRY (only when !may_read), ERR_FAILED (the table's definition has changed).
+ */
+NODISCARD bool apply_batch(Apply *apply, bool may_read, Err *err);
+
+/* Changes received and not yet committed. */
+int64_t apply_outstanding(const Apply *apply);
+
+/* The newest fence marker whose commit has been applied. */
+int64_t apply_fence(const Apply *apply);
+
+/* Write a fence and return its marker: all that was committed before it precedes it in the stream. */
+NODISCARD bool apply_write_fence(Apply *apply, int64_t *marker, Err *err);
+
+/*
+ * Apply until the fence has come through; ERR_RETRY when `deadline_us` passes before.
+ */
+NODISCARD bool apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, bool may_read,
+                           Err *err);
+
+/* What has been committed. */
+const Position *apply_position(const Apply *apply);
+
+#endif

@@ -1,0 +1,63 @@
+/*
+ * Phase "catch-up": apply the stream until few changes are outstanding, and prove it with a fence:
+ * what was committed before the fence is applied, and it took less than half of the time that the
+ * cutover may hold its lock.
+ */
+#include "base/clock.h"
+#include "base/log.h"
+#include "phase/apply.h"
+#include "phase/migration.h"
+
+static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
+/* Longer than this a fence is not waited for in one step. */
+static const int64_t FENCE_PATIENCE_US = 5 * INT64_C(1000000);
+
+/* One run at a time per process. */
+static int64_t checked_us;
+
+bool
+catchup_enter(Migration *run, Err *err)
+{
+    (void)err;
+    checked_us = clock_now_us();
+    log_info("catching up, %lld changes are waiting", (long long)apply_outstanding(run->apply));
+    return true;
+}
+
+/* Would a drain under the lock be short?  Try one without it. */
+static Step
+try_fence(Migration *run, Err *err)
+{
+    int64_t started_us = clock_now_us();
+    int64_t marker;
+
+    if (!apply_write_fence(run->apply, &marker, err))
+        return STEP_FAILED;
+    if (!apply_drain(run->apply, marker, started_us + FENCE_PATIENCE_US, true, err)) {
+        if (err->kind != ERR_RETRY)
+            return STEP_FAILED;
+        err_clear(err);
+        return STEP_MORE;
+    }
+    if (clock_now_us() - started_us > run->settings->lock_hold_ms * 1000 / 2)
+        return STEP_MORE;
+    return migration_check_definition(run, run->control, err) ? STEP_DONE : STEP_FAILED;
+}
+
+Step
+catchup_step(Migration *run, Err *err)
+{
+    if (!apply_batch(run->apply, true, err))
+        return STEP_FAILED;
+    /* a turn without waiting: takes what has arrived, and notices a stop request */
+    if (!loop_turn(run->loop, clock_now_us(), err))
+        return STEP_FAILED;
+    if (clock_now_us() - checked_us > CHECK_INTERVAL_US) {
+        checked_us = clock_now_us();
+        if (!migration_check_definition(run, run->control, err))
+            return STEP_FAILED;
+    }
+    if (apply_outstanding(run->apply) > run->settings->delta_count)
+        return STEP_MORE;
+    return try_fence(run, err);
+}

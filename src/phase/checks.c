@@ -1,0 +1,266 @@
+/*
+ * The preflight checks; see checks.h.  All are read-only, and each objection comes with its cure.
+ *
+ * Every query mentions its three parameters, so that all can be run alike.
+ */
+#include "phase/checks.h"
+
+#include <stddef.h>
+
+#define UNUSED " and ($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.text) is not null"
+#define OBJECT_TO(what)                                                                           \
+    "select pg_catalog.format('" what " %s depends on the table and is not carried over by this " \
+    "version'"
+
+const Check CHECKS_SERVER[] = {
+    {"version", "select pg_catalog.format('the server is version %s', pg_catalog.current_setting("
+                "         'server_version')), 'PostgreSQL 13 or later is needed.'"
+                " where pg_catalog.current_setting('server_version_num')::int < 130000" UNUSED},
+    {"standby", "select 'the server is a standby', 'Connect to the primary.'"
+                " where pg_catalog.pg_is_in_recovery()" UNUSED},
+    {"wal_level",
+     "select pg_catalog.format('wal_level is %L', pg_catalog.current_setting('wal_level')),"
+     "       'Set wal_level = logical and restart the server (on managed services: the parameter"
+     " that enables logical replication).'"
+     " where pg_catalog.current_setting('wal_level') <> 'logical'" UNUSED},
+    {"replication_slots",
+     "select pg_catalog.format('all %s replication slots are in use', m),"
+     "       'Raise max_replication_slots, or drop a slot that nobody needs.'"
+     "  from (select pg_catalog.current_setting('max_replication_slots')::int as m) s"
+     " where (select pg_catalog.count(*) from pg_catalog.pg_replication_slots) >= m" UNUSED},
+    {"wal_senders",
+     "select pg_catalog.format('all %s WAL senders are in use', m), 'Raise max_wal_senders.'"
+     "  from (select pg_catalog.current_setting('max_wal_senders')::int as m) s"
+     " where (select pg_catalog.count(*) from pg_catalog.pg_stat_replication) >= m" UNUSED},
+    {"connections",
+     "select pg_catalog.format('the run needs %s connections, and only %s of %s are free', "
+     "$2::int8,"
+     "         f, pg_catalog.current_setting('max_connections')),"
+     "       'Use fewer --jobs, or raise max_connections.'"
+     "  from (select pg_catalog.current_setting('max_connections')::int"
+     "             - pg_catalog.current_setting('superuser_reserved_connections')::int"
+     "             - pg_catalog.count(*) as f from pg_catalog.pg_stat_activity"
+     "         where backend_type in ('client backend', 'walsender')) s"
+     " where f < $2::int8" UNUSED},
+    {"replication_role",
+     "select pg_catalog.format('role %I may not replicate', rolname),"
+     "       pg_catalog.format('ALTER ROLE %I REPLICATION; (Amazon RDS: GRANT rds_replication TO"
+     " %I;)', rolname, rolname)"
+     "  from pg_catalog.pg_roles r where rolname = current_user and not rolsuper"
+     "   and not rolreplication and not exists (select from pg_catalog.pg_roles d"
+     "     where d.rolname = 'rds_replication' and pg_catalog.pg_has_role(r.oid, d.oid, "
+     "'member'))" UNUSED},
+    {"create_on_database",
+     "select pg_catalog.format('role %I may not create schemas in database %I', current_user,"
+     "         pg_catalog.current_database()),"
+     "       pg_catalog.format('GRANT CREATE ON DATABASE %I TO %I;', pg_catalog.current_database(),"
+     "         current_user)"
+     " where not pg_catalog.has_database_privilege(pg_catalog.current_database(), "
+     "'create')" UNUSED},
+    {"synchronous_standby",
+     "select 'synchronous_standby_names contains ''*'', so this tool would become a synchronous"
+     " standby and every commit would wait for it',"
+     "       'Name the standbys in synchronous_standby_names instead of ''*''.'"
+     " where pg_catalog.current_setting('synchronous_standby_names') ~ '\\*'" UNUSED},
+    {"wal2json_encoding",
+     "select pg_catalog.format('wal2json needs a UTF8 database, this one is %s',"
+     "         pg_catalog.current_setting('server_encoding')), 'Use --plugin=pgoutput.'"
+     " where $3 = 'wal2json' and pg_catalog.current_setting('server_encoding') <> 'UTF8'" UNUSED},
+    {NULL, NULL},
+};
+
+const Check CHECKS_TABLE[] = {
+    {"kind",
+     "select pg_catalog.format('%s is %s', c.oid::pg_catalog.regclass, case c.relkind"
+     "         when 'p' then 'a partitioned table' when 'v' then 'a view'"
+     "         when 'm' then 'a materialized view' when 'f' then 'a foreign table'"
+     "         when 'S' then 'a sequence' when 'i' then 'an index' else 'not a table' end),"
+     "       case c.relkind when 'p' then 'Migrate its partitions one by one where their parent"
+     " allows it, or use plain ALTER TABLE.' else 'Only ordinary tables can be altered online.' end"
+     "  from pg_catalog.pg_class c where c.oid = $1 and c.relkind <> 'r'" UNUSED},
+    {"persistence",
+     "select pg_catalog.format('%s is %s and leaves nothing in the WAL to follow',"
+     "         c.oid::pg_catalog.regclass, case c.relpersistence when 'u' then 'unlogged'"
+     "         else 'temporary' end), 'Use plain ALTER TABLE, or SET LOGGED first.'"
+     "  from pg_catalog.pg_class c where c.oid = $1 and c.relpersistence <> 'p'" UNUSED},
+    {"system_catalog",
+     "select pg_catalog.format('%s belongs to the system, or to walter itself',"
+     "         c.oid::pg_catalog.regclass), 'It cannot be altered online.'"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+     " where c.oid = $1 and (n.nspname in ('pg_catalog', 'information_schema', 'pg_toast')"
+     "   or n.nspname = 'walter' or n.nspname ~ '^walter_[0-9a-f]{8}')" UNUSED},
+    {"typed", "select pg_catalog.format('%s is a typed table (OF %s)', c.oid::pg_catalog.regclass,"
+              "         c.reloftype::pg_catalog.regtype), 'Run ALTER TABLE ... NOT OF first.'"
+              "  from pg_catalog.pg_class c where c.oid = $1 and c.reloftype <> 0" UNUSED},
+    {"partition",
+     "select pg_catalog.format('%s is a partition of %s', c.oid::pg_catalog.regclass,"
+     "         i.inhparent::pg_catalog.regclass), 'Partitions are not supported by this version.'"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_inherits i on i.inhrelid = c.oid"
+     " where c.oid = $1 and c.relispartition" UNUSED},
+    {"inheritance",
+     "select pg_catalog.format('%s %s %s', $1::pg_catalog.regclass, case when i.inhrelid = $1"
+     "         then 'inherits from' else 'is inherited by' end, case when i.inhrelid = $1"
+     "         then i.inhparent else i.inhrelid end::pg_catalog.regclass),"
+     "       'Run ALTER TABLE ... NO INHERIT first, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid"
+     " where (i.inhrelid = $1 or i.inhparent = $1) and not c.relispartition" UNUSED},
+    {"ownership",
+     "select pg_catalog.format('role %I does not own %s', current_user, "
+     "c.oid::pg_catalog.regclass),"
+     "       pg_catalog.format('Connect as %I, or GRANT %I TO %I;', o.rolname, o.rolname,"
+     "         current_user)"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
+     " where c.oid = $1 and not (pg_catalog.pg_has_role(c.relowner, 'member')"
+     "   and pg_catalog.pg_has_role(c.relowner, 'usage'))" UNUSED},
+    {"create_on_schema",
+     "select pg_catalog.format('role %I may not create tables in schema %I', o.rolname, n.nspname),"
+     "       pg_catalog.format('GRANT CREATE ON SCHEMA %I TO %I;', n.nspname, o.rolname)"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+     "  join pg_catalog.pg_roles o on o.oid = c.relowner"
+     "  join pg_catalog.pg_roles me on me.rolname = current_user"
+     " where c.oid = $1 and not me.rolsuper"
+     "   and not pg_catalog.has_schema_privilege(o.oid, n.oid, 'create')" UNUSED},
+    {"temporary_tables",
+     "select pg_catalog.format('role %I may not create temporary tables', o.rolname),"
+     "       pg_catalog.format('GRANT TEMPORARY ON DATABASE %I TO %I;',"
+     "         pg_catalog.current_database(), o.rolname)"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
+     " where c.oid = $1 and not pg_catalog.has_database_privilege(o.oid,"
+     "         pg_catalog.current_database(), 'temporary')" UNUSED},
+    {"other_run",
+     "select 'another walter is at work on this table', 'Wait for it to finish, or stop it first.'"
+     "  from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.classid = 1463897172"
+     "   and l.objid = $1 and l.objsubid = 2 and l.granted and l.pid <> pg_catalog.pg_backend_pid()"
+     "   and l.database = (select oid from pg_catalog.pg_database"
+     "                      where datname = pg_catalog.current_database())" UNUSED},
+    {"identity",
+     "select case when c.relreplident = 'n' then pg_catalog.format('%s has REPLICA IDENTITY "
+     "NOTHING:"
+     " published, its rows could not be updated or deleted any more', c.oid::pg_catalog.regclass)"
+     "   else pg_catalog.format('%s has no primary key (or a deferrable one), and rows cannot be"
+     " followed', c.oid::pg_catalog.regclass) end,"
+     "       coalesce((select pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I;',"
+     "           c.oid::pg_catalog.regclass, ic.relname)"
+     "          from pg_catalog.pg_index x join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
+     "         where x.indrelid = c.oid and x.indisunique and x.indimmediate and x.indisvalid"
+     "           and x.indpred is null and x.indexprs is null and not exists ("
+     "             select from pg_catalog.unnest((x.indkey::pg_catalog.int2[])[0:x.indnkeyatts-1]) "
+     "k"
+     "               join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k"
+     "              where not a.attnotnull) order by x.indisprimary desc, ic.relname limit 1),"
+     "         'Add a primary key, or a unique index on NOT NULL columns and make it the replica"
+     " identity.')"
+     "  from pg_catalog.pg_class c where c.oid = $1 and not exists ("
+     "    select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisvalid"
+     "       and i.indimmediate and case c.relreplident when 'i' then i.indisreplident"
+     "           when 'n' then false else i.indisprimary end)" UNUSED},
+    {"generated_key",
+     "select pg_catalog.format('key column %I is a generated column, which the stream leaves out',"
+     "         a.attname), 'Choose another REPLICA IDENTITY USING INDEX.'"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_index i on i.indrelid = c.oid"
+     "   and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end"
+     "  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attgenerated <> ''"
+     "   and a.attnum = any ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts-1])"
+     " where c.oid = $1" UNUSED},
+    {"invalid_index",
+     "select pg_catalog.format('index %s is invalid', x.indexrelid::pg_catalog.regclass),"
+     "       pg_catalog.format('REINDEX INDEX CONCURRENTLY %s; or drop it.',"
+     "         x.indexrelid::pg_catalog.regclass)"
+     "  from pg_catalog.pg_index x where x.indrelid = $1"
+     "   and not (x.indisvalid and x.indisready and x.indislive)" UNUSED},
+    {"publication",
+     "select case when p.puballtables then pg_catalog.format('publication %I is FOR ALL TABLES: its"
+     " subscribers would be sent the shadow table', p.pubname)"
+     "   else pg_catalog.format('publication %I publishes the table and is not carried over by this"
+     " version', p.pubname) end,"
+     "       case when p.puballtables then 'Replace it by a publication that lists its tables.'"
+     "         else 'ALTER PUBLICATION ... DROP TABLE first, and ADD TABLE again afterwards.' end"
+     "  from pg_catalog.pg_publication p where (p.puballtables or exists ("
+     "    select from pg_catalog.pg_publication_rel r where r.prpubid = p.oid and r.prrelid = "
+     "$1))" UNUSED},
+    {"row_security",
+     "select pg_catalog.format('row level security is enabled on %s and is not carried over by this"
+     " version', c.oid::pg_catalog.regclass), 'Use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_class c where c.oid = $1"
+     "   and (c.relrowsecurity or c.relforcerowsecurity)" UNUSED},
+    {"policy",
+     OBJECT_TO(
+         "policy") ", pg_catalog.format('%I on %s', p.polname, p.polrelid::pg_catalog.regclass)),"
+                   "       'Drop it first and create it again afterwards, or use plain ALTER "
+                   "TABLE.'"
+                   "  from pg_catalog.pg_policy p where (p.polrelid = $1 or exists ("
+                   "    select from pg_catalog.pg_depend d where d.objid = p.oid and d.refobjid = "
+                   "$1"
+                   "       and d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass"
+                   "       and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass))" UNUSED},
+    {"view",
+     "select distinct pg_catalog.format('%s %s depends on the table and is not carried over by this"
+     " version', case v.relkind when 'm' then 'materialized view' when 'v' then 'view'"
+     "         else 'a rule of' end, v.oid::pg_catalog.regclass),"
+     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on r.oid = d.objid"
+     "  join pg_catalog.pg_class v on v.oid = r.ev_class"
+     " where d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+     "   and (d.refobjid = $1 or d.refobjid in (select t.oid from pg_catalog.pg_type t"
+     "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
+     "          where t.typrelid = $1)) and v.oid <> $1" UNUSED},
+    {"rule",
+     OBJECT_TO(
+         "rule") ", pg_catalog.quote_ident(r.rulename)),"
+                 "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+                 "  from pg_catalog.pg_rewrite r where r.ev_class = $1" UNUSED},
+    {"statistics",
+     OBJECT_TO("statistics object") ", pg_catalog.format('%I.%I', n.nspname, s.stxname)),"
+                                    "       'DROP STATISTICS first and create it again afterwards.'"
+                                    "  from pg_catalog.pg_statistic_ext s join "
+                                    "pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+                                    " where s.stxrelid = $1" UNUSED},
+    {"function",
+     "select distinct pg_catalog.format('function %s depends on the table or its row type and is "
+     "not"
+     " carried over by this version', d.objid::pg_catalog.regprocedure),"
+     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
+     "   and (d.refobjid = $1 or d.refobjid in (select t.oid from pg_catalog.pg_type t"
+     "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
+     "          where t.typrelid = $1))" UNUSED},
+    {"row_type",
+     "select distinct pg_catalog.format('%s uses the row type of the table',"
+     "         pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)),"
+     "       'Change it to another type first, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_depend d where d.classid <> 'pg_catalog.pg_proc'::pg_catalog.regclass"
+     "   and d.classid <> 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.deptype = 'n'"
+     "   and d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass"
+     "   and d.refobjid in (select t.oid from pg_catalog.pg_type t"
+     "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
+     "          where t.typrelid = $1)" UNUSED},
+    {"partitioned_reference",
+     "select pg_catalog.format('foreign key %I of %s %s', k.conname, "
+     "k.conrelid::pg_catalog.regclass,"
+     "         'references the table from a partitioned table'),"
+     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid"
+     " where k.contype = 'f' and k.confrelid = $1 and c.relkind = 'p' and k.conparentid = "
+     "0" UNUSED},
+    {"extension",
+     "select pg_catalog.format('the table belongs to extension %I', e.extname),"
+     "       'ALTER EXTENSION ... DROP TABLE first, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
+     " where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = $1"
+     "   and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and d.deptype = "
+     "'e'" UNUSED},
+    {"security_label",
+     "select pg_catalog.format('the table has a security label (%s), which is not carried over by"
+     " this version', l.provider), 'Use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_seclabel l where l.objoid = $1"
+     "   and l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass" UNUSED},
+    {"grantor",
+     "select distinct pg_catalog.format('privileges were granted by %I, and only that role or a"
+     " superuser can grant them again', g.rolname),"
+     "       pg_catalog.format('GRANT %I TO %I; or connect as a superuser.', g.rolname, "
+     "current_user)"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_roles me on me.rolname = current_user,"
+     "       pg_catalog.aclexplode(c.relacl) x join pg_catalog.pg_roles g on g.oid = x.grantor"
+     " where c.oid = $1 and x.grantor <> c.relowner and not me.rolsuper" UNUSED},
+    {NULL, NULL},
+};

@@ -1,0 +1,24 @@
+/*
+ * The preflight checks as data: each is one query that gives a row for each objection, and none when
+ * all is well.
+ */
+#ifndef WALTER_CHECKS_H
+#define WALTER_CHECKS_H
+
+/*
+ * Columns: the objection (one line, names quoted), and what to do about it.
+ * Parameters of all: $1 oid of the table, $2 connections that the run will open, $3 'pgoutput' or
+ * 'wal2json'.
+ */
+typedef struct Check {
+    const char *name; /* for the documentation and the tests */
+    const char *sql;
+} Check;
+
+/* About the server and the role; in order, ended by a NULL name. */
+extern const Check CHECKS_SERVER[];
+
+/* About the table; in order, ended by a NULL name. */
+extern const Check CHECKS_TABLE[];
+
+#endif

@@ -1,0 +1,500 @@
+/*
+ * Phase "copy": the snapshot's rows, in chunks of consecutive blocks.
+ *
+ * Each chunk is read under the keeper's snapshot by one session and written by another, and is
+ * committed by itself: every logical slot of the database must decode what we write, and a large
+ * transaction would spill.  No lock on the original outlives its chunk; instead each chunk checks,
+ * under its own lock, that the original's blocks are still where they were.
+ */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "pg/copydata.h"
+#include "pg/sql.h"
+#include "phase/migration.h"
+
+static const int64_t CHUNK_BYTES = 8 * INT64_C(1024) * 1024;
+static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
+enum { BUFFER_BYTES = 128 * 1024, RESTARTS_MAX = 5 };
+
+typedef enum {
+    WORKER_IDLE = 0,
+    WORKER_OPENING,  /* both ends are told to begin */
+    WORKER_PIPING,   /* rows go from one end to the other */
+    WORKER_CHECKING, /* all rows are read: are the blocks still in place? */
+    WORKER_CLOSING,  /* the writing end finishes */
+    WORKER_COMMITTING
+} WorkerState;
+
+/* One pipe: a session that reads the original and one that writes the shadow. */
+typedef struct Worker {
+    Conn *reader;
+    Conn *writer;
+    WorkerState state;
+    int64_t first_block;
+    int64_t end_block; /* -1: to the end of the table */
+    int64_t rows_read; /* in this chunk, for naming a row that does not fit */
+    int64_t rows_written;
+    Buf buffer;
+} Worker;
+
+struct Copy {
+    Worker *workers;
+    int worker_count;
+    int64_t block_count; /* of the original when the snapshot was taken, or later */
+    int64_t chunk_blocks;
+    int64_t next_block;
+    bool assigned_last;
+    int restarts;
+    int64_t checked_us;
+    const char *outputs; /* quoted list of the shadow's columns that are written */
+};
+
+static bool
+uses_insert(const Migration *run)
+{
+    return run->projection.is_copy_statement;
+}
+
+static bool
+open_worker(Migration *run, Worker *worker, Err *err)
+{
+    worker->state = WORKER_IDLE;
+    worker->writer = migration_connect_owner(run, run->binary_copy ? CONN_EXPRESSIONS : CONN_SQL,
+                                             "copy to", err);
+    if (worker->writer == NULL)
+        return false;
+    if (uses_insert(run))
+        return true;
+    worker->reader = migration_connect_owner(run, run->binary_copy ? CONN_EXPRESSIONS : CONN_SQL,
+                                             "copy from", err);
+    return worker->reader != NULL;
+}
+
+static void
+close_worker(Worker *worker)
+{
+    conn_close(worker->reader);
+    conn_close(worker->writer);
+    buf_done(&worker->buffer);
+    *worker = (Worker){0};
+}
+
+/* How large is the table, and how many blocks make a chunk, out-of-line values included? */
+static bool
+measure(Migration *run, Copy *copy, Err *err)
+{
+    static const char SQL[] = "select pg_catalog.pg_relation_size(c.oid) / "
+                              "pg_catalog.current_setting('block_size')::bigint,"
+                              "       pg_catalog.pg_table_size(c.oid), c.reltuples"
+                              "  from pg_catalog.pg_class c where c.oid = $1::pg_catalog.oid";
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+    int64_t bytes;
+
+    if (!query_one(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
+        return false;
+    copy->block_count = rows_int(rows, 0, 0);
+    bytes = rows_int(rows, 0, 1);
+    copy->chunk_blocks =
+        bytes <= CHUNK_BYTES ? copy->block_count : copy->block_count * CHUNK_BYTES / bytes;
+    if (copy->chunk_blocks < 1)
+        copy->chunk_blocks = 1;
+    run->counters.blocks_total = copy->block_count;
+    run->counters.blocks_copied = 0;
+    run->counters.rows_copied = 0;
+    run->counters.rows_estimated = rows_int(rows, 0, 2);
+    return true;
+}
+
+bool
+copy_enter(Migration *run, Err *err)
+{
+    Copy *copy = mem_new(1, sizeof *copy);
+    BUF_AUTO(outputs);
+
+    run->copy = copy;
+    for (int i = 0; i < run->projection.output_count; i++)
+        sql_add(&outputs, "%S%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
+    copy->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
+    copy->checked_us = clock_now_us();
+    if (!measure(run, copy, err))
+        return err_wrap(err, "measuring %s", run->original.qualified);
+    copy->worker_count = run->settings->jobs;
+    if (copy->worker_count > copy->block_count / copy->chunk_blocks + 1)
+        copy->worker_count = (int)(copy->block_count / copy->chunk_blocks) + 1;
+    copy->workers = mem_new((size_t)copy->worker_count, sizeof *copy->workers);
+    for (int i = 0; i < copy->worker_count; i++)
+        if (!open_worker(run, &copy->workers[i], err))
+            return false;
+    log_info("copying %lld blocks in chunks of %lld, %d at a time%s", (long long)copy->block_count,
+             (long long)copy->chunk_blocks, copy->worker_count,
+             run->binary_copy || uses_insert(run) ? "" : ", as text");
+    return true;
+}
+
+void
+copy_leave(Migration *run)
+{
+    Copy *copy = run->copy;
+
+    if (copy == NULL)
+        return;
+    for (int i = 0; i < copy->worker_count; i++)
+        close_worker(&copy->workers[i]);
+    free(copy->workers);
+    free(copy);
+    run->copy = NULL;
+    /* from here on the slot alone is enough, and vacuum is free again */
+    conn_close(run->keeper);
+    run->keeper = NULL;
+}
+
+/* The rows of a chunk as a FROM item; with `row` >= 0 only that row of it, in scan order. */
+static void
+add_chunk(const Migration *run, Buf *sql, const Worker *worker)
+{
+    buf_add_text(sql, "(select ");
+    for (int i = 0; i < run->original.column_count; i++)
+        sql_add(sql, "o.%I, ", run->original.columns[i].name);
+    sql_add(sql, "null::integer as %I from only %S o where ", run->projection.seq,
+            run->original.qualified);
+    if (conn_version(run->control) < 140000 && worker->end_block >= 0) {
+        /* no TID range scan before 14, but a TID may be looked up in an array */
+        sql_add(sql,
+                "o.ctid = any (array(select pg_catalog.format('(%%s,%%s)', b, i)::tid from "
+                "pg_catalog.generate_series(%D, %D) b, pg_catalog.generate_series(1, 291) i)))",
+                worker->first_block, worker->end_block - 1);
+        return;
+    }
+    sql_add(sql, "o.ctid >= '(%D,0)'::tid", worker->first_block);
+    if (worker->end_block >= 0)
+        sql_add(sql, " and o.ctid < '(%D,0)'::tid", worker->end_block);
+    buf_add_text(sql, ")");
+}
+
+static void
+add_select(const Migration *run, Buf *sql, const Worker *worker)
+{
+    buf_add_text(sql, "select ");
+    for (int i = 0; i < run->projection.output_count; i++)
+        sql_add(sql, "%Sp.%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
+    sql_add(sql, " from (%S", run->projection.head);
+    add_chunk(run, sql, worker);
+    sql_add(sql, "%S) p", run->projection.tail);
+}
+
+static void
+add_begin(const Migration *run, Buf *sql, bool read_only)
+{
+    sql_add(sql, "begin isolation level repeatable read%S; set transaction snapshot %L;",
+            read_only ? " read only" : "", run->snapshot);
+}
+
+static bool
+start_chunk(const Migration *run, Worker *worker, Err *err)
+{
+    const char *format = run->binary_copy ? " (format binary)" : "";
+    BUF_AUTO(read);
+    BUF_AUTO(write);
+
+    worker->rows_read = 0;
+    worker->state = WORKER_OPENING;
+    if (uses_insert(run)) {
+        add_begin(run, &write, false);
+        sql_add(&write, "insert into %S (%S) overriding system value ", run->shadow_qualified,
+                run->copy->outputs);
+        add_select(run, &write, worker);
+        return query_send(worker->writer, buf_text(&write), err);
+    }
+    add_begin(run, &read, true);
+    buf_add_text(&read, "copy (");
+    add_select(run, &read, worker);
+    sql_add(&read, ") to stdout%S", format);
+    sql_add(&write, "begin; copy %S (%S) from stdin%S", run->shadow_qualified, run->copy->outputs,
+            format);
+    return query_send(worker->reader, buf_text(&read), err) &&
+           query_send(worker->writer, buf_text(&write), err);
+}
+
+/* Give the worker the next blocks; false when there are none left. */
+static bool
+assign_chunk(Copy *copy, Worker *worker)
+{
+    if (copy->assigned_last)
+        return false;
+    worker->first_block = copy->next_block;
+    copy->next_block += copy->chunk_blocks;
+    /* the last chunk is open to the end, so that no block is missed by a measured size */
+    copy->assigned_last = copy->next_block >= copy->block_count;
+    worker->end_block = copy->assigned_last ? -1 : copy->next_block;
+    return true;
+}
+
+/*
+ * Which row of the chunk did not fit?  The scan order of a chunk is fixed, so its key can be read
+ * again: the reader fails on the row after those it sent, the writer says the line (libpq shows a
+ * writer's error only at the end of the COPY; until then the server drops what still comes).
+ */
+static bool
+name_failed_row(Migration *run, const Worker *worker, int64_t row, Err *err)
+{
+    Err ignored = {0};
+    BUF_AUTO(sql);
+    AUTO(Conn) *conn = NULL;
+    AUTO(Rows) *rows = NULL;
+    BUF_AUTO(names);
+    BUF_AUTO(values);
+
+    if (err->kind != ERR_DATA || row < 0)
+        return false;
+    add_begin(run, &sql, true);
+    buf_add_text(&sql, "select ");
+    for (int i = 0; i < run->original.key_count; i++)
+        sql_add(&sql, "%Sc.%I::text", i == 0 ? "" : ", ",
+                run->original.columns[run->original.key[i]].name);
+    buf_add_text(&sql, " from ");
+    add_chunk(run, &sql, worker);
+    sql_add(&sql, " c offset %D limit 1", row);
+    conn = migration_connect_owner(run, CONN_SQL, "row", &ignored);
+    if (conn == NULL || !query_simple(conn, buf_text(&sql), &rows, &ignored) ||
+        rows_count(rows) != 1)
+        return false;
+    for (int i = 0; i < run->original.key_count; i++) {
+        buf_printf(&names, "%s%s", i == 0 ? "" : ", ",
+                   run->original.columns[run->original.key[i]].name);
+        buf_printf(&values, "%s%.200s", i == 0 ? "" : ", ", rows_text(rows, 0, i));
+    }
+    return err_wrap(err, "row (%s)=(%s) does not fit the new definition", buf_text(&names),
+                    buf_text(&values));
+}
+
+static bool
+advance_opening(Migration *run, Worker *worker, Err *err)
+{
+    if (!query_is_done(worker->writer) ||
+        (worker->reader != NULL && !query_is_done(worker->reader)))
+        return true;
+    if (uses_insert(run)) {
+        AUTO(Rows) *rows = NULL;
+
+        if (!query_finish(worker->writer, &rows, err))
+            return false;
+        worker->rows_written = rows_affected(rows);
+        worker->state = WORKER_CHECKING;
+        return true;
+    }
+    /* the reader may fail on its first row, before a COPY begins */
+    if (!query_finish(worker->reader, NULL, err))
+        return name_failed_row(run, worker, 0, err);
+    if (!query_finish(worker->writer, NULL, err))
+        return false;
+    worker->state = WORKER_PIPING;
+    return true;
+}
+
+static bool
+flush_buffer(Worker *worker, Err *err)
+{
+    bool full;
+
+    if (worker->buffer.len == 0)
+        return true;
+    if (!copydata_write(worker->writer, worker->buffer.data, (int)worker->buffer.len, &full, err))
+        return false;
+    buf_clear(&worker->buffer);
+    return true;
+}
+
+static bool
+end_reading(Migration *run, Worker *worker, Err *err)
+{
+    if (!query_finish(worker->reader, NULL, err))
+        return name_failed_row(run, worker, worker->rows_read, err);
+    if (!flush_buffer(worker, err))
+        return false;
+    worker->state = WORKER_CHECKING;
+    return true;
+}
+
+static bool
+advance_piping(Migration *run, Worker *worker, Err *err)
+{
+    for (;;) {
+        CopyDataRead what;
+        char *data;
+        int len;
+        bool full = copydata_is_full(worker->writer);
+
+        /* else libpq would go on buffering what the reader sends */
+        conn_set_reading(worker->reader, !full);
+        if (full)
+            return true;
+        if (!copydata_read(worker->reader, &what, &data, &len, err))
+            return false;
+        if (what == COPYDATA_WAIT)
+            return true;
+        if (what == COPYDATA_END)
+            return end_reading(run, worker, err);
+        buf_add(&worker->buffer, data, (size_t)len);
+        copydata_free(data);
+        worker->rows_read++;
+        if (worker->buffer.len >= BUFFER_BYTES && !flush_buffer(worker, err))
+            return false;
+    }
+}
+
+/* Is the original, which the reader still holds locked, what and where it was? */
+static bool
+check_place(Migration *run, Worker *worker, bool *moved, Err *err)
+{
+    Conn *holder = uses_insert(run) ? worker->writer : worker->reader;
+    uint32_t oid;
+    uint32_t filenode;
+
+    if (!catalog_read_place(holder, &run->original, &oid, &filenode, err))
+        return false;
+    if (oid != run->original.oid) {
+        err_set(err, ERR_FAILED, "table %s was replaced during the copy", run->original.qualified);
+        return false;
+    }
+    *moved = filenode != run->original_filenode;
+    return true;
+}
+
+/* VACUUM FULL and CLUSTER renumber all blocks: empty the shadow and copy again. */
+static bool
+restart(Migration *run, Err *err)
+{
+    Copy *copy = run->copy;
+    AUTO(Text) *sql = sql_build("truncate only %S", run->shadow_qualified);
+    uint32_t oid;
+
+    if (++copy->restarts > RESTARTS_MAX)
+        return err_set(err, ERR_FAILED, "%s was rewritten again and again during the copy",
+                       run->original.qualified);
+    log_warning("%s was rewritten or emptied during the copy; copying it again",
+                run->original.qualified);
+    if (!migration_check_definition(run, run->control, err))
+        return false;
+    for (int i = 0; i < copy->worker_count; i++) {
+        close_worker(&copy->workers[i]);
+        if (!open_worker(run, &copy->workers[i], err))
+            return false;
+    }
+    copy->next_block = 0;
+    copy->assigned_last = false;
+    run->place_changed = true;
+    return catalog_read_place(run->control, &run->original, &oid, &run->original_filenode, err) &&
+           measure(run, copy, err) && query_exec(copy->workers[0].writer, sql, err);
+}
+
+static bool
+advance_checking(Migration *run, Worker *worker, Err *err)
+{
+    bool moved = false;
+
+    if (!check_place(run, worker, &moved, err))
+        return false;
+    if (moved)
+        return restart(run, err);
+    if (worker->reader != NULL && !query_exec(worker->reader, "commit", err))
+        return false;
+    worker->state = WORKER_CLOSING;
+    return uses_insert(run) || copydata_end(worker->writer, NULL, err);
+}
+
+static bool
+advance_closing(Migration *run, Worker *worker, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!uses_insert(run)) {
+        if (!query_is_done(worker->writer))
+            return true;
+        if (!query_finish(worker->writer, &rows, err))
+            return name_failed_row(run, worker, query_copy_line(worker->writer) - 1, err);
+        worker->rows_written = rows_affected(rows);
+    }
+    worker->state = WORKER_COMMITTING;
+    return query_send(worker->writer, "commit", err);
+}
+
+static bool
+advance_committing(Migration *run, Worker *worker, Err *err)
+{
+    int64_t end = worker->end_block < 0 ? run->copy->block_count : worker->end_block;
+
+    if (!query_is_done(worker->writer))
+        return true;
+    if (!query_finish(worker->writer, NULL, err))
+        return false;
+    run->counters.rows_copied += worker->rows_written;
+    run->counters.blocks_copied += end > worker->first_block ? end - worker->first_block : 0;
+    worker->state = WORKER_IDLE;
+    return true;
+}
+
+static bool
+advance_idle(Migration *run, Worker *worker, Err *err)
+{
+    return !assign_chunk(run->copy, worker) || start_chunk(run, worker, err);
+}
+
+static bool
+advance(Migration *run, Worker *worker, Err *err)
+{
+    switch (worker->state) {
+    case WORKER_IDLE:
+        return advance_idle(run, worker, err);
+    case WORKER_OPENING:
+        return advance_opening(run, worker, err);
+    case WORKER_PIPING:
+        return advance_piping(run, worker, err);
+    case WORKER_CHECKING:
+        return advance_checking(run, worker, err);
+    case WORKER_CLOSING:
+        return advance_closing(run, worker, err);
+    case WORKER_COMMITTING:
+        return advance_committing(run, worker, err);
+    }
+    return false;
+}
+
+static bool
+check_now_and_then(Migration *run, Err *err)
+{
+    int64_t now_us = clock_now_us();
+
+    if (now_us - run->copy->checked_us < CHECK_INTERVAL_US)
+        return true;
+    run->copy->checked_us = now_us;
+    return migration_check_definition(run, run->control, err);
+}
+
+Step
+copy_step(Migration *run, Err *err)
+{
+    Copy *copy = run->copy;
+    bool moved = false; /* some worker reached another state */
+    bool busy = false;
+
+    for (int i = 0; i < copy->worker_count; i++) {
+        WorkerState before = copy->workers[i].state;
+
+        if (!advance(run, &copy->workers[i], err)) {
+            err_wrap(err, "copying %s", run->original.qualified);
+            return STEP_FAILED;
+        }
+        moved = moved || copy->workers[i].state != before;
+        busy = busy || copy->workers[i].state != WORKER_IDLE;
+    }
+    if (!busy && copy->assigned_last)
+        return migration_check_definition(run, run->control, err) ? STEP_DONE : STEP_FAILED;
+    if (!check_now_and_then(run, err))
+        return STEP_FAILED;
+    return moved || loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;
+}

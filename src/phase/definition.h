@@ -1,0 +1,37 @@
+/*
+ * Everything on a table that is neither a column nor a row: indexes, constraints, foreign keys,
+ * triggers, options, comments.  Cloned to the shadow before the ALTER, so that the ALTER can speak
+ * of them by name; read from the shadow afterwards as SQL that builds them again; then stripped off
+ * for the load.
+ *
+ * Foreign key partners are played by stand-ins: empty tables of the same columns and unique indexes
+ * in the rehearsal schema, so that no lock is taken on a live table and no live row can be checked
+ * against the shadow.
+ */
+#ifndef WALTER_DEFINITION_H
+#define WALTER_DEFINITION_H
+
+#include "phase/migration.h"
+
+/* All of these run inside the shadow's transaction on `conn`, with the pinned search_path. */
+
+/* Bring everything from the original to the bare shadow. */
+NODISCARD bool definition_clone(Migration *run, Conn *conn, Err *err);
+
+/* Make a stand-in for a referenced table if there is none yet; its quoted name goes to *name. */
+NODISCARD bool definition_stand_in(Migration *run, Conn *conn, uint32_t oid, const char **name,
+                                   Err *err);
+
+/* Read run->definition from the altered shadow. */
+NODISCARD bool definition_read(Migration *run, Conn *conn, Err *err);
+
+/* Leave only columns, NOT NULL and valid CHECK constraints on the shadow; drop the stand-ins. */
+NODISCARD bool definition_strip(Migration *run, Conn *conn, Err *err);
+
+/*
+ * SQL that gives the shadow the privileges which the original has at this moment (table, columns,
+ * sequences), for the swap.  New text, free().
+ */
+NODISCARD bool definition_read_grants(Migration *run, Conn *conn, char **sql, Err *err);
+
+#endif

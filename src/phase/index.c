@@ -1,0 +1,111 @@
+/*
+ * Phase "index": all indexes side by side, then the constraints on them, then VACUUM (ANALYZE), so
+ * that plans and index-only scans are right from the first second after the swap.
+ */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "pg/sql.h"
+#include "phase/migration.h"
+
+typedef struct Builder {
+    Conn *conn;
+    bool busy;
+} Builder;
+
+struct IndexBuild {
+    Builder *builders;
+    int builder_count;
+    int next_index; /* in definition.indexes */
+    bool finished;  /* constraints and VACUUM are done */
+};
+
+bool
+index_enter(Migration *run, Err *err)
+{
+    IndexBuild *build = mem_new(1, sizeof *build);
+    int count = run->definition.indexes.count < run->settings->jobs ? run->definition.indexes.count
+                                                                    : run->settings->jobs;
+
+    run->index = build;
+    build->builder_count = count < 1 ? 1 : count;
+    build->builders = mem_new((size_t)build->builder_count, sizeof *build->builders);
+    for (int i = 0; i < build->builder_count; i++) {
+        build->builders[i].conn = migration_connect_owner(run, CONN_SQL, "index", err);
+        if (build->builders[i].conn == NULL)
+            return false;
+    }
+    log_info("building %d index%s, %d at a time", run->definition.indexes.count,
+             run->definition.indexes.count == 1 ? "" : "es", build->builder_count);
+    return true;
+}
+
+void
+index_leave(Migration *run)
+{
+    IndexBuild *build = run->index;
+
+    if (build == NULL)
+        return;
+    for (int i = 0; i < build->builder_count; i++)
+        conn_close(build->builders[i].conn);
+    free(build->builders);
+    free(build);
+    run->index = NULL;
+}
+
+/* Give the builder something to do, or take what it has done. */
+static bool
+advance(Migration *run, Builder *builder, Err *err)
+{
+    IndexBuild *build = run->index;
+    const SqlList *indexes = &run->definition.indexes;
+
+    if (builder->busy) {
+        if (!query_is_done(builder->conn))
+            return true;
+        builder->busy = false;
+        if (!query_finish(builder->conn, NULL, err))
+            return err_wrap(err, "building an index");
+        run->counters.indexes_built++;
+    }
+    if (build->next_index == indexes->count)
+        return true;
+    builder->busy = true;
+    return query_send(builder->conn, indexes->items[build->next_index++], err);
+}
+
+/* Constraints take their ready-built indexes; they lock the shadow, so they come one by one. */
+static bool
+finish(Migration *run, Err *err)
+{
+    Conn *conn = run->index->builders[0].conn;
+    AUTO(Text) *vacuum = sql_build("vacuum (analyze) %S", run->shadow_qualified);
+
+    for (int i = 0; i < run->definition.constraints.count; i++)
+        if (!query_exec(conn, run->definition.constraints.items[i], err))
+            return err_wrap(err, "adding a constraint");
+    if (!query_exec(conn, vacuum, err))
+        return err_wrap(err, "vacuuming the shadow table");
+    run->index->finished = true;
+    return true;
+}
+
+Step
+index_step(Migration *run, Err *err)
+{
+    IndexBuild *build = run->index;
+    bool busy = false;
+
+    for (int i = 0; i < build->builder_count; i++) {
+        if (!advance(run, &build->builders[i], err))
+            return STEP_FAILED;
+        busy = busy || build->builders[i].busy;
+    }
+    if (busy)
+        return loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;
+    if (!build->finished && !finish(run, err))
+        return STEP_FAILED;
+    return migration_check_definition(run, run->control, err) ? STEP_DONE : STEP_FAILED;
+}

@@ -1,0 +1,158 @@
+/*
+ * One run: the context that the phases share, and the calls by which migration.c drives them.
+ *
+ * Phases never call each other; each has `enter` (finds what is there, prepares) and `step` (one
+ * bounded turn).  This header is the only one of src/phase that all phases include.
+ */
+#ifndef WALTER_MIGRATION_H
+#define WALTER_MIGRATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "arena.h"
+#include "base/loop.h"
+#include "ctl/settings.h"
+#include "ctl/state.h"
+#include "pg/catalog.h"
+#include "pg/conn.h"
+#include "plan/ddl.h"
+#include "plan/projection.h"
+
+typedef struct Stream Stream;
+typedef struct Apply Apply;
+typedef struct Copy Copy;
+typedef struct IndexBuild IndexBuild;
+typedef struct Cutover Cutover;
+
+/* A growing list of SQL texts in the arena. */
+typedef struct SqlList {
+    const char **items;
+    int count;
+    int size;
+} SqlList;
+
+/*
+ * What the shadow lacks while it is loaded, as SQL read from the catalog after the ALTER had run
+ * on it.  Every statement names the shadow in its own schema, so the swap runs `swap` before it
+ * moves the tables.
+ */
+typedef struct Definition {
+    SqlList indexes;     /* built after the copy, side by side */
+    SqlList constraints; /* after all indexes, one by one: primary key, unique, exclusion */
+    SqlList swap;        /* in the swap's transaction, before the tables move */
+    SqlList moved;       /* in the swap's transaction, after the tables moved */
+    SqlList finish;      /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
+    SqlList partners;    /* quoted, qualified tables to lock in the swap, in order of oid */
+    bool has_deferrable; /* a deferrable unique or exclusion constraint */
+} Definition;
+
+/* What the run counts, for the progress line and the closing summary. */
+typedef struct Counters {
+    int64_t started_us;
+    int64_t rows_copied;
+    int64_t blocks_copied;
+    int64_t blocks_total;
+    int64_t rows_estimated;
+    int64_t changes_applied;
+    int64_t lock_attempts;
+    int64_t lock_wait_us; /* time spent waiting in the queue of the lock, all attempts */
+    int64_t lock_hold_us; /* from lock granted to COMMIT */
+    int64_t indexes_built;
+} Counters;
+
+typedef struct Migration {
+    const Settings *settings;
+    ConnTarget target;
+    Loop *loop;
+    Arena *arena; /* lives as long as the run */
+    Conn *control;
+    bool is_superuser;
+    RunNames names;
+    bool started; /* walter.run has our row: something to clean up */
+    const char *phase;
+    Ddl ddl;
+    TableShape original;
+    uint32_t original_filenode;
+    char *original_digest;
+    TableShape shadow;
+    const char *shadow_qualified; /* walter_<run>.<name>, quoted */
+    Projection projection;
+    int *shadow_key; /* per key column of the original: index of the shadow's column */
+    const char **shadow_key_equal; /* per key column: "OPERATOR(pg_catalog.=)" */
+    bool binary_stream;            /* values of the stream travel in binary */
+    bool binary_copy;
+    Definition definition;
+    char *snapshot; /* the keeper's snapshot id */
+    Conn *keeper;
+    Lsn consistent_lsn;
+    Stream *stream;
+    Apply *apply;
+    Copy *copy;
+    IndexBuild *index;
+    Cutover *cutover;
+    bool place_changed; /* the original was rewritten during the copy, which began anew */
+    bool swapped;
+    Counters counters;
+} Migration;
+
+typedef enum { STEP_FAILED = 0, STEP_MORE, STEP_DONE } Step;
+
+/* phase/preflight.c: read-only checks; fills ddl, original, settings-derived facts. */
+NODISCARD bool preflight_run(Migration *run, Err *err);
+
+/* phase/shadow.c: the shadow with its new shape, projection and definition. */
+NODISCARD bool shadow_enter(Migration *run, Err *err);
+
+/* phase/capture.c: publication, slot, snapshot, stream. */
+NODISCARD bool capture_enter(Migration *run, Err *err);
+NODISCARD Step capture_step(Migration *run, Err *err);
+
+/* phase/copy.c */
+NODISCARD bool copy_enter(Migration *run, Err *err);
+NODISCARD Step copy_step(Migration *run, Err *err);
+void copy_leave(Migration *run);
+
+/* phase/index.c */
+NODISCARD bool index_enter(Migration *run, Err *err);
+NODISCARD Step index_step(Migration *run, Err *err);
+void index_leave(Migration *run);
+
+/* phase/catchup.c */
+NODISCARD bool catchup_enter(Migration *run, Err *err);
+NODISCARD Step catchup_step(Migration *run, Err *err);
+
+/* phase/cutover.c: sets run->swapped. */
+NODISCARD bool cutover_enter(Migration *run, Err *err);
+NODISCARD Step cutover_step(Migration *run, Err *err);
+void cutover_leave(Migration *run);
+
+/* phase/finish.c */
+NODISCARD bool finish_enter(Migration *run, Err *err);
+
+/*
+ * phase/cleanup.c: remove everything that a run made and has not turned into the result.  Opens a
+ * session of its own.  Shielded from stop requests.
+ */
+NODISCARD bool cleanup_remove(Loop *loop, const ConnTarget *target, const RunNames *names,
+                              Err *err);
+
+/* Open one more session of this run: "walter: <run> <purpose>". */
+Conn *migration_connect(Migration *run, ConnKind kind, const char *purpose, Err *err);
+
+/* The same, acting with the rights of the table's owner. */
+Conn *migration_connect_owner(Migration *run, ConnKind kind, const char *purpose, Err *err);
+
+/* Append a text (copied into the run's arena). */
+void sql_list_add(Migration *run, SqlList *list, const char *text);
+
+/* Fail when the original's definition is not what preflight read. */
+NODISCARD bool migration_check_definition(Migration *run, Conn *conn, Err *err);
+
+/* `walter perform`, whole. */
+NODISCARD bool perform_run(const Settings *settings, Err *err);
+
+/* `walter cleanup`, whole. */
+NODISCARD bool cleanup_run(const Settings *settings, Err *err);
+
+#endif

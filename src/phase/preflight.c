@@ -1,0 +1,182 @@
+/*
+ * Phase "preflight": everything that can be known before anything is created.  Reads only.
+ */
+#include <string.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "pg/sql.h"
+#include "phase/checks.h"
+#include "phase/migration.h"
+
+/* Control, stream, keeper, apply, cutover, and one to clean up. */
+enum { FIXED_CONNECTIONS = 6 };
+
+/* A pooler hands a session's statements to any of its server sessions. */
+static bool
+check_direct(Migration *run, Err *err)
+{
+    for (int i = 0; i < 2; i++) {
+        AUTO(Rows) *rows = NULL;
+
+        if (!query_simple(run->control, "select pg_catalog.pg_backend_pid()", &rows, err))
+            return false;
+        if (rows_int(rows, 0, 0) == conn_pid(run->control))
+            continue;
+        err_set(err, ERR_REFUSED, "the connection goes through a connection pooler");
+        return err_hint(err, "Connect to the server directly: locks, snapshots and replication "
+                             "need sessions of their own.");
+    }
+    return true;
+}
+
+/* All objections are logged, the first one becomes the error. */
+static bool
+run_checks(Migration *run, const Check *checks, Err *err)
+{
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Text) *connections = mem_format("%d", FIXED_CONNECTIONS + 2 * run->settings->jobs);
+    const char *const params[] = {
+        oid, connections, run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json", NULL};
+    int objections = 0;
+
+    for (int i = 0; checks[i].name != NULL; i++) {
+        AUTO(Rows) *rows = NULL;
+
+        if (!query_run(run->control, checks[i].sql, params, &rows, err))
+            return err_wrap(err, "checking %s", checks[i].name);
+        for (int row = 0; row < rows_count(rows); row++) {
+            Err objection = {0};
+
+            err_set(&objection, ERR_REFUSED, "%s", rows_text(rows, row, 0));
+            err_hint(&objection, "%s", rows_text(rows, row, 1));
+            if (objections++ == 0)
+                *err = objection;
+            else
+                log_error(&objection);
+        }
+    }
+    return objections == 0;
+}
+
+/* Find the table as psql would: --schema first, then the role's own search_path. */
+static bool
+find_table(Migration *run, Err *err)
+{
+    const char *path = conn_role_search_path(run->control);
+    AUTO(Text) *sql = sql_build("begin; set local search_path to %I, %S", run->settings->schema,
+                                path[0] == '\0' ? "pg_catalog" : path);
+    AUTO(Text) *name = run->ddl.schema == NULL
+                           ? sql_build("%I", run->ddl.table)
+                           : sql_build("%I.%I", run->ddl.schema, run->ddl.table);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_exec(run->control, sql, err) ||
+        !query_one(run->control, "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid",
+                   (const char *const[]){name, NULL}, &rows, err) ||
+        !query_exec(run->control, "rollback", err))
+        return err_wrap(err, "looking for table %s", name);
+    run->original.oid = (uint32_t)rows_int(rows, 0, 0);
+    if (run->original.oid != 0)
+        return true;
+    err_set(err, ERR_REFUSED, "table %s does not exist", name);
+    return err_hint(err, "It was looked for in schema \"%s\" and in the search_path %s.",
+                    run->settings->schema, path);
+}
+
+/* A dead run's leftovers hold WAL back; they go first. */
+static bool
+check_leftovers(Migration *run, Err *err)
+{
+    RunRecord *runs;
+    int count;
+
+    if (!state_list_unfinished(run->control, run->arena, &runs, &count, err))
+        return false;
+    for (int i = 0; i < count; i++)
+        if (runs[i].original_oid == run->original.oid && !runs[i].alive) {
+            err_set(err, ERR_REFUSED, "an earlier run on %s, begun %s, was interrupted",
+                    runs[i].table, runs[i].started_at);
+            return err_hint(err, "Run walter cleanup first; it shows what it removes.");
+        }
+    return true;
+}
+
+static bool
+check_actions(const Migration *run, Err *err)
+{
+    for (int i = 0; i < run->ddl.statement_count; i++)
+        for (int j = 0; j < run->ddl.statements[i].action_count; j++)
+            if (run->ddl.statements[i].actions[j].kind == ACTION_SET_UNLOGGED) {
+                err_set(err, ERR_REFUSED, "SET UNLOGGED cannot be done online");
+                return err_hint(err, "An unlogged shadow would be lost in a crash; use plain ALTER "
+                                     "TABLE.");
+            }
+    return true;
+}
+
+static bool
+read_role(Migration *run, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(run->control,
+                   "select rolsuper from pg_catalog.pg_roles where rolname = current_user", NULL,
+                   &rows, err))
+        return false;
+    run->is_superuser = rows_bool(rows, 0, 0);
+    return true;
+}
+
+/* What the run will cost, and what may stop it. */
+static bool
+show_estimate(Migration *run, Err *err)
+{
+    static const char SQL[] =
+        "select pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size($1::pg_catalog.oid)),"
+        "       pg_catalog.current_setting('max_slot_wal_keep_size'),"
+        "       pg_catalog.current_setting('max_slot_wal_keep_size') <> '-1' and"
+        "       pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_slot_wal_keep_size'))"
+        "         < 1.5 * pg_catalog.pg_total_relation_size($1::pg_catalog.oid)";
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
+        return false;
+    log_info("table %s, %s with its indexes: needs about as much disk again, and WAL",
+             run->original.qualified, rows_text(rows, 0, 0));
+    if (rows_bool(rows, 0, 2))
+        log_warning("max_slot_wal_keep_size is %s: if the copy writes more WAL than that, the "
+                    "server drops the slot and the run fails",
+                    rows_text(rows, 0, 1));
+    return true;
+}
+
+static bool
+read_table(Migration *run, Err *err)
+{
+    uint32_t oid_now;
+
+    return catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
+           catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&
+           catalog_read_place(run->control, &run->original, &oid_now, &run->original_filenode, err);
+}
+
+bool
+preflight_run(Migration *run, Err *err)
+{
+    const char *run_id;
+
+    if (!ddl_parse(run->settings->statement, run->arena, &run->ddl, err))
+        return false;
+    run->control = conn_open(run->loop, &run->target, CONN_SQL, "control", err);
+    if (run->control == NULL || !check_direct(run, err) || !read_role(run, err) ||
+        !find_table(run, err) || !run_checks(run, CHECKS_SERVER, err) ||
+        !run_checks(run, CHECKS_TABLE, err) || !check_leftovers(run, err) ||
+        !check_actions(run, err) || !read_table(run, err) ||
+        !state_lock_table(run->control, run->original.oid, err) ||
+        !state_new_run(run->control, run->arena, &run_id, err))
+        return false;
+    run->names = state_names(run_id, run->arena);
+    return show_estimate(run, err);
+}

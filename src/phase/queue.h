@@ -1,0 +1,53 @@
+/*
+ * Messages of the stream between arrival and apply: first in, first out, bounded by its owner.
+ *
+ * Reading does not consume: apply reads ahead, commits, and then releases what it has applied; after
+ * a rollback it rewinds and reads the same messages again.  Bytes stay where they are until then.
+ */
+#ifndef WALTER_QUEUE_H
+#define WALTER_QUEUE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+#include "lsn.h"
+
+typedef struct Queue Queue;
+
+typedef struct QueueRecord {
+    Lsn wal_end_lsn;      /* the frame's end of WAL */
+    const uint8_t *bytes; /* borrowed until queue_release passes it */
+    size_t len;
+    bool is_change; /* counted by queue_changes */
+} QueueRecord;
+
+Queue *queue_new(void);
+void queue_free(Queue *queue);
+AUTO_FREE_DEFINE(Queue, queue_free)
+
+/* Append a copy of a message. */
+void queue_push(Queue *queue, Lsn wal_end_lsn, const uint8_t *bytes, size_t len, bool is_change);
+
+/* Read the next message; false when there is none yet. */
+bool queue_read(Queue *queue, QueueRecord *out);
+
+/* Unread the message that queue_read gave last (once). */
+void queue_unread(Queue *queue);
+
+/* Drop everything read so far; drop everything. */
+void queue_release(Queue *queue);
+void queue_clear(Queue *queue);
+
+/* Read again from the first message not yet released. */
+void queue_rewind(Queue *queue);
+
+/* Bytes held, and row changes not yet released. */
+size_t queue_bytes(const Queue *queue);
+int64_t queue_changes(const Queue *queue);
+
+/* True when nothing is left to read. */
+bool queue_is_drained(const Queue *queue);
+
+#endif

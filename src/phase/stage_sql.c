@@ -1,0 +1,162 @@
+/* Statements over the staged rows; see stage.h. */
+#include "pg/sql.h"
+#include "phase/stage_internal.h"
+
+/* The projection over the rows of `table` that match `filter`, as a FROM item called `alias`. */
+void
+stage_add_projected(const Stage *stage, Buf *sql, const char *table, const char *filter,
+                    const char *alias)
+{
+    const Projection *projection = &stage->run->projection;
+
+    sql_add(sql, "(%S(select %S%I from %S where %S)%S) %S", projection->head, stage->names,
+            projection->seq, table, filter, projection->tail, alias);
+}
+
+/* "s.k1 = p.k1 and ...": the shadow's key against that of `alias`. */
+void
+stage_add_key_match(const Stage *stage, Buf *sql, const char *alias)
+{
+    const Migration *run = stage->run;
+
+    for (int i = 0; i < run->original.key_count; i++) {
+        const char *name = run->shadow.columns[run->shadow_key[i]].name;
+
+        sql_add(sql, "%Ss.%I %S %S.%I", i == 0 ? "" : " and ", name, run->shadow_key_equal[i],
+                alias, name);
+    }
+}
+
+static void
+add_output_list(const Stage *stage, Buf *sql, const char *prefix)
+{
+    const Projection *projection = &stage->run->projection;
+
+    for (int i = 0; i < projection->output_count; i++)
+        sql_add(sql, "%S%S%I", i == 0 ? "" : ", ", prefix, projection->outputs[i].name);
+}
+
+void
+stage_build_insert(const Stage *stage, Buf *sql, const char *table, const char *filter)
+{
+    sql_add(sql, "insert into %S (", stage->run->shadow_qualified);
+    add_output_list(stage, sql, "");
+    buf_add_text(sql, ") overriding system value select ");
+    add_output_list(stage, sql, "p.");
+    buf_add_text(sql, " from ");
+    stage_add_projected(stage, sql, table, filter, "p");
+}
+
+/* A copy statement may filter rows out, so its deletes go by the staged key itself. */
+static void
+add_staged_key(const Stage *stage, Buf *sql, const char *table, const char *filter)
+{
+    const Migration *run = stage->run;
+
+    buf_add_text(sql, "(select ");
+    for (int i = 0; i < run->original.key_count; i++) {
+        const Column *new = &run->shadow.columns[run->shadow_key[i]];
+
+        sql_add(sql, "%I::%S as %I, ", run->original.columns[run->original.key[i]].name,
+                new->base_type, new->name);
+    }
+    sql_add(sql, "%I from %S where %S) p", run->projection.seq, table, filter);
+}
+
+void
+stage_build_delete(const Stage *stage, Buf *sql, const char *table, const char *filter)
+{
+    sql_add(sql, "delete from only %S s using ", stage->run->shadow_qualified);
+    if (stage->run->projection.is_copy_statement)
+        add_staged_key(stage, sql, table, filter);
+    else
+        stage_add_projected(stage, sql, table, filter, "p");
+    buf_add_text(sql, " where ");
+    stage_add_key_match(stage, sql, "p");
+}
+
+static bool
+is_key_output(const Stage *stage, int output)
+{
+    const Migration *run = stage->run;
+
+    for (int i = 0; i < run->original.key_count; i++)
+        if (run->shadow_key[i] == run->projection.outputs[output].column)
+            return true;
+    return false;
+}
+
+/* Were the columns that an output depends on sent, not sent, or some of each? */
+Use
+stage_use_of(const Stage *stage, int output, const bool *present)
+{
+    bool sent = false;
+    bool unsent = false;
+
+    if (stage->run->projection.outputs[output].is_new)
+        return USE_NOTHING;
+    for (int i = 0; i < stage->key.column_count; i++) {
+        sent = sent || (stage->uses[output][i] && present[i]);
+        unsent = unsent || (stage->uses[output][i] && !present[i]);
+    }
+    if (sent && unsent)
+        return USE_MIXED;
+    return sent ? USE_SENT : unsent ? USE_UNSENT : USE_NOTHING;
+}
+
+static int
+add_set_list(const Stage *stage, Buf *sql, const SetRule *rule)
+{
+    const Projection *projection = &stage->run->projection;
+    int count = 0;
+
+    for (int i = 0; i < projection->output_count; i++) {
+        Use use = stage_use_of(stage, i, rule->present);
+
+        if (use == USE_NOTHING || use == USE_UNSENT || (use == USE_MIXED && !rule->with_mixed) ||
+            (is_key_output(stage, i) && !rule->with_key))
+            continue;
+        sql_add(sql, "%S%I = p.%I", count++ == 0 ? "" : ", ", projection->outputs[i].name,
+                projection->outputs[i].name);
+    }
+    return count;
+}
+
+/* "update only shadow s set ... from ", with at least one column set. */
+static void
+add_update_head(const Stage *stage, Buf *sql, const SetRule *rule)
+{
+    BUF_AUTO(list);
+    SetRule all = *rule;
+
+    /* nothing to set: the key is set to itself, because the row must still be there */
+    if (add_set_list(stage, &list, rule) == 0) {
+        all.with_key = true;
+        add_set_list(stage, &list, &all);
+    }
+    sql_add(sql, "update only %S s set %S from ", stage->run->shadow_qualified, buf_text(&list));
+}
+
+void
+stage_build_update(const Stage *stage, Buf *sql, const char *table, const char *filter,
+                   const SetRule *rule)
+{
+    add_update_head(stage, sql, rule);
+    stage_add_projected(stage, sql, table, filter, "p");
+    buf_add_text(sql, " where ");
+    stage_add_key_match(stage, sql, "p");
+}
+
+void
+stage_build_key_update(const Stage *stage, Buf *sql, const char *filter, const char *old_filter,
+                       const SetRule *rule)
+{
+    const char *seq = stage->run->projection.seq;
+
+    add_update_head(stage, sql, rule);
+    stage_add_projected(stage, sql, STAGE_LINE_TABLE, filter, "p");
+    buf_add_text(sql, ", ");
+    stage_add_projected(stage, sql, STAGE_LINE_TABLE, old_filter, "o");
+    sql_add(sql, " where p.%I = o.%I and ", seq, seq);
+    stage_add_key_match(stage, sql, "o");
+}

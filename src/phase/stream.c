@@ -1,0 +1,166 @@
+/* The replication stream; see stream.h. */
+#include "phase/stream.h"
+
+#include "base/clock.h"
+#include "frame.h"
+#include "pg/copydata.h"
+
+/* Above this much in the queue the socket is left alone until apply has caught up. */
+static const size_t QUEUE_HIGH_BYTES = 32UL * 1024 * 1024;
+static const size_t QUEUE_LOW_BYTES = 16UL * 1024 * 1024;
+static const int64_t STATUS_INTERVAL_US = 1000000;
+
+struct Stream {
+    Conn *conn;
+    Plugin plugin;
+    Queue *queue;
+    Watch *timer;
+    Lsn received_lsn; /* end of what was read */
+    Lsn applied_lsn;
+    Lsn server_lsn;
+    bool is_between;
+    bool paused;
+};
+
+static Lsn
+flushed_lsn(const Stream *stream)
+{
+    if (stream->is_between && queue_changes(stream->queue) == 0 && queue_is_drained(stream->queue))
+        return stream->received_lsn;
+    return stream->applied_lsn;
+}
+
+static bool
+send_status(Stream *stream, Err *err)
+{
+    return repl_send_status(stream->conn, stream->received_lsn, flushed_lsn(stream), false, err);
+}
+
+static bool
+take_frame(Stream *stream, const char *data, int len, Err *err)
+{
+    Frame frame;
+
+    if (!frame_read((const uint8_t *)data, (size_t)len, &frame, err))
+        return false;
+    if (frame.end_lsn > stream->server_lsn)
+        stream->server_lsn = frame.end_lsn;
+    if (frame.kind == FRAME_DATA) {
+        ChangeKind kind = decoder_peek(stream->plugin, frame.payload, frame.payload_len);
+
+        queue_push(stream->queue, frame.end_lsn, frame.payload, frame.payload_len,
+                   kind == CHANGE_INSERT || kind == CHANGE_UPDATE || kind == CHANGE_DELETE ||
+                       kind == CHANGE_TRUNCATE);
+        if (frame.start_lsn > stream->received_lsn)
+            stream->received_lsn = frame.start_lsn;
+        return true;
+    }
+    if (frame.end_lsn > stream->received_lsn)
+        stream->received_lsn = frame.end_lsn;
+    return !frame.reply_requested || send_status(stream, err);
+}
+
+static void
+pause_or_resume(Stream *stream)
+{
+    bool pause = queue_bytes(stream->queue) > (stream->paused ? QUEUE_LOW_BYTES : QUEUE_HIGH_BYTES);
+
+    if (pause != stream->paused) {
+        stream->paused = pause;
+        conn_set_reading(stream->conn, !pause);
+    }
+}
+
+/* Take all that libpq has buffered, up to the queue's limit. */
+static bool
+on_ready(void *owner, Err *err)
+{
+    Stream *stream = owner;
+
+    while (queue_bytes(stream->queue) <= QUEUE_HIGH_BYTES) {
+        CopyDataRead what;
+        char *data;
+        int len;
+        bool ok;
+
+        if (!copydata_read(stream->conn, &what, &data, &len, err))
+            return err_wrap(err, "reading the replication stream");
+        if (what == COPYDATA_WAIT)
+            break;
+        if (what == COPYDATA_END)
+            return err_set(err, ERR_LOST, "the server ended the replication stream");
+        ok = take_frame(stream, data, len, err);
+        copydata_free(data);
+        if (!ok)
+            return false;
+    }
+    pause_or_resume(stream);
+    return true;
+}
+
+static bool
+on_timer(void *owner, short ready, Err *err)
+{
+    Stream *stream = owner;
+
+    (void)ready;
+    return send_status(stream, err) && on_ready(stream, err);
+}
+
+Stream *
+stream_open(Conn *conn, const ReplStart *start, Err *err)
+{
+    Stream *stream;
+
+    if (!repl_start(conn, start, err)) {
+        err_wrap(err, "starting the replication stream");
+        conn_close(conn);
+        return NULL;
+    }
+    stream = mem_new(1, sizeof *stream);
+    stream->conn = conn;
+    stream->plugin = start->plugin;
+    stream->queue = queue_new();
+    stream->received_lsn = stream->applied_lsn = stream->server_lsn = start->from_lsn;
+    stream->is_between = true;
+    stream->timer = loop_every(conn_loop(conn), STATUS_INTERVAL_US, on_timer, stream);
+    conn_on_ready(conn, on_ready, stream);
+    return stream;
+}
+
+void
+stream_close(Stream *stream)
+{
+    if (stream == NULL)
+        return;
+    loop_unwatch(conn_loop(stream->conn), stream->timer);
+    conn_close(stream->conn);
+    queue_free(stream->queue);
+    free(stream);
+}
+
+Queue *
+stream_queue(Stream *stream)
+{
+    return stream->queue;
+}
+
+int
+stream_pid(const Stream *stream)
+{
+    return conn_pid(stream->conn);
+}
+
+void
+stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between)
+{
+    stream->applied_lsn = applied_lsn;
+    stream->is_between = is_between;
+    pause_or_resume(stream);
+}
+
+Lsn
+stream_server_lsn(const Stream *stream)
+{
+    return stream->server_lsn;
+}

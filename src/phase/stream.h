@@ -1,0 +1,39 @@
+/*
+ * The replication stream: reads frames whenever the loop turns, queues the plugin's messages and
+ * keeps the server informed.  Does not decode and does not apply.
+ *
+ * Feedback reports as flushed only what apply has committed - or, while nothing at all is queued or
+ * half applied, what the server says it has sent - so a crash loses nothing.
+ */
+#ifndef WALTER_STREAM_H
+#define WALTER_STREAM_H
+
+#include "pg/repl.h"
+#include "phase/queue.h"
+
+typedef struct Stream Stream;
+
+/*
+ * Start streaming on `conn` (taken).  New; close it with stream_close.  NULL on failure; `conn` is
+ * then closed.
+ */
+Stream *stream_open(Conn *conn, const ReplStart *start, Err *err);
+
+/* Stop streaming and close the connection.  NULL is allowed. */
+void stream_close(Stream *stream);
+AUTO_FREE_DEFINE(Stream, stream_close)
+
+Queue *stream_queue(Stream *stream);
+
+/* Server process id of the walsender. */
+int stream_pid(const Stream *stream);
+
+/*
+ * Tell the stream what apply has committed.  `is_between`: no transaction is applied in part.
+ */
+void stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between);
+
+/* The newest WAL position that the server has reported. */
+Lsn stream_server_lsn(const Stream *stream);
+
+#endif

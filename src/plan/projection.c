@@ -1,0 +1,320 @@
+/* The projection; see projection.h. */
+#include "plan/projection.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "pg/sql.h"
+
+/* Stands for the source while texts are put together; no SQL text can contain it. */
+static const char SOURCE_MARK[] = "\001source\001";
+
+static const char *
+keep_buf(Arena *arena, const Buf *buf)
+{
+    return arena_copy(arena, buf_text(buf), buf->len);
+}
+
+/* "walter_seq", or with a number behind it when the table has a column of that name. */
+static const char *
+choose_seq_name(const TableShape *original, Arena *arena)
+{
+    char name[32] = "walter_seq";
+
+    for (int n = 1; catalog_find_column(original, name) >= 0; n++)
+        (void)snprintf(name, sizeof name, "walter_seq_%d", n);
+    return arena_copy(arena, name, strlen(name));
+}
+
+static bool *
+use_only(int column, int count, Arena *arena)
+{
+    bool *uses = arena_alloc(arena, (size_t)count * sizeof *uses);
+
+    uses[column] = true;
+    return uses;
+}
+
+void
+projection_begin(const TableShape *original, Arena *arena, Projection *out)
+{
+    size_t count = (size_t)original->column_count;
+    Output *outputs = arena_alloc(arena, sizeof *outputs * (count + 1));
+    int *origin = arena_alloc(arena, sizeof *origin * (count + 1));
+
+    *out = (Projection){.seq = choose_seq_name(original, arena),
+                        .head = "",
+                        .tail = "",
+                        .outputs = outputs,
+                        .output_count = original->column_count,
+                        .origin = origin};
+    for (int i = 0; i < original->column_count; i++) {
+        origin[i] = i;
+        outputs[i] = (Output){.column = i,
+                              .name = original->columns[i].name,
+                              .uses = use_only(i, original->column_count, arena)};
+    }
+}
+
+const Output *
+projection_find(const Projection *projection, int column)
+{
+    for (int i = 0; i < projection->output_count; i++)
+        if (projection->outputs[i].column == column)
+            return &projection->outputs[i];
+    return NULL;
+}
+
+static const DdlAction *
+find_action(const DdlStatement *statement, ActionKind kind, const char *column)
+{
+    for (int i = 0; i < statement->action_count; i++) {
+        const DdlAction *action = &statement->actions[i];
+
+        if (action->kind == kind && action->column != NULL && strcmp(action->column, column) == 0)
+            return action;
+    }
+    return NULL;
+}
+
+/* Everything one projection_add needs, so that its helpers take few parameters. */
+typedef struct Step {
+    const Projection *old;
+    const TableShape *before;
+    const TableShape *after;
+    const DdlStatement *statement;
+    const char *const *values;
+    const TableShape *original;
+    Arena *arena;
+} Step;
+
+/* Add to `uses` all that the column `name` of the level below depends on. */
+static bool
+add_uses(const Step *step, const char *name, bool *uses, Err *err)
+{
+    int column = catalog_find_column(step->before, name);
+    const Output *output = column < 0 ? NULL : projection_find(step->old, column);
+
+    if (output == NULL)
+        return err_set(err, ERR_REFUSED,
+                       "the USING expression needs column \"%s\", whose value is only known after "
+                       "a row has been written",
+                       name);
+    for (int i = 0; i < step->original->column_count; i++)
+        uses[i] = uses[i] || output->uses[i];
+    return true;
+}
+
+/* What a USING expression depends on, in columns of the original. */
+static bool
+collect_uses(const Step *step, const DdlAction *action, bool *uses, Err *err)
+{
+    if (action->references_row)
+        for (int i = 0; i < step->before->column_count; i++)
+            if (projection_find(step->old, i) != NULL &&
+                !add_uses(step, step->before->columns[i].name, uses, err))
+                return false;
+    for (int i = 0; i < action->reference_count; i++)
+        if (catalog_find_column(step->before, action->references[i]) >= 0 &&
+            !add_uses(step, action->references[i], uses, err))
+            return false;
+    return true;
+}
+
+static bool
+same_type(const Column *a, const Column *b)
+{
+    return a->type_oid == b->type_oid || strcmp(a->base_type, b->base_type) == 0;
+}
+
+/* A column that the statement found and left: renamed or not, of another type or not. */
+static bool
+add_kept(const Step *step, int from, int to, Buf *items, Output *output, Err *err)
+{
+    const Column *old = &step->before->columns[from];
+    const Column *new = &step->after->columns[to];
+    const Output *below = projection_find(step->old, from);
+    const DdlAction *change = find_action(step->statement, ACTION_ALTER_TYPE, old->name);
+
+    *output = (Output){.column = to, .name = new->name, .is_new = below->is_new};
+    if (change != NULL && change->expression != NULL) {
+        bool *uses = arena_alloc(step->arena, (size_t)step->original->column_count * sizeof *uses);
+
+        if (!collect_uses(step, change, uses, err))
+            return false;
+        sql_add(items, "(%S)::%S", change->expression, new->base_type);
+        output->uses = uses;
+    } else {
+        sql_add(items, "%I.%I", step->original->name, old->name);
+        if (!same_type(old, new))
+            sql_add(items, "::%S", new->base_type);
+        output->uses = below->uses;
+    }
+    sql_add(items, " as %I", new->name);
+    return true;
+}
+
+static void
+add_new(const Step *step, int to, Buf *items, Output *output)
+{
+    const Column *column = &step->after->columns[to];
+    size_t bytes = (size_t)step->original->column_count * sizeof(bool);
+
+    sql_add(items, "(%S)::%S as %I", step->values[to], column->base_type, column->name);
+    *output = (Output){.column = to,
+                       .name = column->name,
+                       .uses = arena_alloc(step->arena, bytes),
+                       .is_new = true};
+}
+
+/* Can the projection write the column at all, and does it have something to write? */
+static bool
+is_written(const Step *step, int from, int to)
+{
+    if (step->after->columns[to].generated)
+        return false;
+    if (from < 0)
+        return step->values[to] != NULL;
+    return projection_find(step->old, from) != NULL;
+}
+
+static bool
+build_level(const Step *step, Buf *items, Projection *new, Err *err)
+{
+    size_t count = (size_t)step->after->column_count;
+    Output *outputs = arena_alloc(step->arena, sizeof *outputs * (count + 1));
+    int *origin = arena_alloc(step->arena, sizeof *origin * (count + 1));
+
+    new->output_count = 0;
+    for (int to = 0; to < step->after->column_count; to++) {
+        int from = catalog_find_attnum(step->before, step->after->columns[to].attnum);
+        Output *output = &outputs[new->output_count];
+
+        origin[to] = from < 0 ? -1 : step->old->origin[from];
+        if (!is_written(step, from, to))
+            continue;
+        if (from < 0)
+            add_new(step, to, items, output);
+        else if (!add_kept(step, from, to, items, output, err))
+            return false;
+        buf_add_text(items, ", ");
+        new->output_count++;
+    }
+    new->outputs = outputs;
+    new->origin = origin;
+    return true;
+}
+
+bool
+projection_add(Projection *projection, const TableShape *before, const TableShape *after,
+               const DdlStatement *statement, const char *const *values, const TableShape *original,
+               Arena *arena, Err *err)
+{
+    const Step step = {.old = projection,
+                       .before = before,
+                       .after = after,
+                       .statement = statement,
+                       .values = values,
+                       .original = original,
+                       .arena = arena};
+    Projection new = *projection;
+    bool innermost = projection->head[0] == '\0';
+    BUF_AUTO(head);
+    BUF_AUTO(tail);
+
+    buf_add_text(&head, "select ");
+    if (!build_level(&step, &head, &new, err))
+        return false;
+    sql_add(&head, "%I.%I from %S%S", original->name, projection->seq, innermost ? "" : "(",
+            projection->head);
+    sql_add(&tail, "%S%S %I", projection->tail, innermost ? "" : ")", original->name);
+    new.head = keep_buf(arena, &head);
+    new.tail = keep_buf(arena, &tail);
+    *projection = new;
+    return true;
+}
+
+bool
+projection_use_copy(Projection *projection, const CopyStatement *copy, const TableShape *shadow,
+                    const TableShape *original, Arena *arena, Err *err)
+{
+    size_t originals = (size_t)original->column_count * sizeof(bool);
+    Output *outputs = arena_alloc(arena, sizeof *outputs * (size_t)(copy->column_count + 1));
+    bool *uses = memset(arena_alloc(arena, originals), 1, originals);
+    BUF_AUTO(seq);
+    const char *text;
+    const char *mark;
+
+    for (int i = 0; i < copy->column_count; i++) {
+        int column = catalog_find_column(shadow, copy->columns[i]);
+
+        if (column < 0 || shadow->columns[column].generated)
+            return err_set(err, ERR_REFUSED,
+                           "the copy statement fills column \"%s\", which the altered table %s",
+                           copy->columns[i], column < 0 ? "does not have" : "computes by itself");
+        outputs[i] = (Output){.column = column, .name = copy->columns[i], .uses = uses};
+    }
+    sql_add_identifier(&seq, projection->seq);
+    text = ddl_copy_select(copy, SOURCE_MARK, buf_text(&seq), arena);
+    mark = strstr(text, SOURCE_MARK);
+    if (mark == NULL)
+        return err_set(err, ERR_FAILED, "the copy statement lost its source");
+    projection->head = arena_copy(arena, text, (size_t)(mark - text));
+    projection->tail =
+        arena_copy(arena, mark + strlen(SOURCE_MARK), strlen(mark + strlen(SOURCE_MARK)));
+    projection->outputs = outputs;
+    projection->output_count = copy->column_count;
+    projection->is_copy_statement = true;
+    return true;
+}
+
+static bool
+is_key_column(const TableShape *original, int column)
+{
+    for (int i = 0; i < original->key_count; i++)
+        if (original->key[i] == column)
+            return true;
+    return false;
+}
+
+/* The value must follow from the key alone, for that is all a DELETE brings. */
+static bool
+follows_from_key(const Output *output, const TableShape *original)
+{
+    for (int i = 0; i < original->column_count; i++)
+        if (output->uses[i] && !is_key_column(original, i))
+            return false;
+    return true;
+}
+
+bool
+projection_map_key(const Projection *projection, const TableShape *shadow,
+                   const TableShape *original, int *key, Err *err)
+{
+    for (int i = 0; i < original->key_count; i++) {
+        const char *name = original->columns[original->key[i]].name;
+        const Output *output = NULL;
+
+        key[i] = -1;
+        for (int column = 0; column < shadow->column_count; column++)
+            if (projection->origin[column] == original->key[i])
+                key[i] = column;
+        if (key[i] >= 0)
+            output = projection_find(projection, key[i]);
+        if (output == NULL) {
+            err_set(err, ERR_REFUSED,
+                    "key column \"%s\" is gone after the ALTER, and rows could "
+                    "not be followed any more",
+                    name);
+            return err_hint(err, "If another unique index over NOT NULL columns stays, run ALTER "
+                                 "TABLE ... REPLICA IDENTITY USING INDEX with it first.");
+        }
+        if (!projection->is_copy_statement && !follows_from_key(output, original))
+            return err_set(err, ERR_REFUSED,
+                           "the new value of key column \"%s\" depends on columns outside the key, "
+                           "and a deleted row could not be found any more",
+                           name);
+    }
+    return true;
+}

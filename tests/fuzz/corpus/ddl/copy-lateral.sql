@@ -1,0 +1,1 @@
+INSERT INTO w.x (a) SELECT (SELECT max(m) FROM books) FROM (books * AS b CROSS JOIN LATERAL (SELECT sum(y) AS y FROM s WHERE s.id = b.id) l), c

@@ -1,0 +1,2 @@
+INSERT INTO "%{shadow_table}" (a, "B b") OVERRIDING SYSTEM VALUE SELECT x IS NOT DISTINCT FROM y, extract(year FROM public.books.y) FROM ONLY ( -- 2
+ public.books /* 3 */ ) WHERE public.books.z ORDER BY 1;

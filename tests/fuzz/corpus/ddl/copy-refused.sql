@@ -1,0 +1,1 @@
+INSERT INTO w.x (a) SELECT count(*) FROM books GROUP BY x HAVING true LIMIT 4 FOR UPDATE

@@ -1,0 +1,1 @@
+ALTER TABLE s.t ADD EXCLUDE USING gist ((s.t.a + 1) WITH =, b WITH &&) WHERE (s.t.b) DEFERRABLE

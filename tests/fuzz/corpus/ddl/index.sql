@@ -1,0 +1,1 @@
+CREATE UNIQUE INDEX t ON ONLY s.t USING btree (lower(s)) WHERE (t > 1)

@@ -1,0 +1,1 @@
+ALTER TABLE ONLY "S"."T" ALTER c TYPE numeric(10,2) USING CASE WHEN a IN (1, 2) THEN "S"."T".b ELSE d[1:e] END, ALTER "using" SET DATA TYPE s.using USING f("T".*, "T")

@@ -1,0 +1,1 @@
+ALTER TABLE u&"d!0061t" UESCAPE '!' . "q""tÃ¼" ADD c text DEFAULT U&'!0061' UESCAPE '!' NOT NULL

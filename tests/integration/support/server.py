@@ -1,0 +1,117 @@
+"""PostgreSQL servers for tests: one made by scripts/cluster, or one that is there already."""
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+
+TOP = Path(__file__).resolve().parents[3]
+CLUSTER = TOP / "scripts" / "cluster"
+
+
+def majors():
+    """The major versions to test, from WALTER_TEST_MAJORS ("13 17 18"); 15 alone by default."""
+    return os.environ.get("WALTER_TEST_MAJORS", "15").split()
+
+
+def run_cluster(*args):
+    """Run scripts/cluster and return what it printed as a dict."""
+    done = subprocess.run([CLUSTER, *args], capture_output=True, text=True, timeout=300)
+    if done.returncode != 0:
+        raise RuntimeError(f"scripts/cluster {' '.join(args)} failed: {done.stderr.strip()}")
+    return dict(line.split("=", 1) for line in done.stdout.splitlines())
+
+
+class Server:
+    """One running server: where it is and how to reach it."""
+
+    def __init__(self, host, port, user, description=None):
+        self.host = host
+        self.port = int(port)
+        self.user = user
+        self.description = description or {}
+
+    @classmethod
+    def start(cls, major="15", settings=None, fast=False):
+        """Make and start a cluster.  `settings`: a dict of server settings."""
+        args = ["start", "--major", str(major)] + (["--fast"] if fast else [])
+        for name, value in (settings or {}).items():
+            args += ["-c", f"{name}={value}"]
+        about = run_cluster(*args)
+        return cls(about["host"], about["port"], about["user"], about)
+
+    @classmethod
+    def external(cls):
+        """The server named by WALTER_TEST_PORT and its companions."""
+        env = os.environ
+        return cls(env.get("WALTER_TEST_HOST", "127.0.0.1"), env["WALTER_TEST_PORT"],
+                   env.get("WALTER_TEST_USER", "postgres"))
+
+    @property
+    def is_ours(self):
+        return bool(self.description)
+
+    def connect(self, dbname="postgres", user=None, **options):
+        """A new autocommit connection; with autocommit=False it opens transactions by itself."""
+        options.setdefault("autocommit", True)
+        return psycopg.connect(host=self.host, port=self.port, user=user or self.user,
+                               dbname=dbname, **options)
+
+    @property
+    def version(self):
+        """Such as 150020."""
+        with self.connect() as conn:
+            return conn.info.server_version
+
+    def program(self, name):
+        """How to call a client program (pg_dump, pgbench) of the server's own major version."""
+        bindir = self.description.get("bindir") or "/usr/lib/postgresql/15/bin"
+        root = self.description.get("root")
+        return (["chroot", root] if root else []) + [f"{bindir}/{name}"]
+
+    def env(self, dbname="postgres", user=None):
+        """The PG* variables that lead a client here."""
+        return {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": user or self.user,
+                "PGDATABASE": dbname}
+
+    def halt(self, mode="fast"):
+        """Stop the server and keep its data; mode "immediate" is a crash."""
+        run_cluster("halt", "--dir", self.description["dir"], "--mode", mode)
+
+    def resume(self, settings=None):
+        """Start the server again after halt(), with more settings if wanted."""
+        args = ["start", "--dir", self.description["dir"]]
+        for name, value in (settings or {}).items():
+            args += ["-c", f"{name}={value}"]
+        run_cluster(*args)
+
+    def wait_until_up(self, timeout=30):
+        """Wait until the server accepts connections, after a crash of one of its processes."""
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                self.connect().close()
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.05)
+
+    def remove(self):
+        """Stop the server and delete its files; leaves a server alone that is not ours."""
+        if self.is_ours:
+            run_cluster("stop", "--dir", self.description["dir"])
+
+    def log_size(self):
+        log = self.description.get("log")
+        return os.path.getsize(log) if log and os.path.exists(log) else 0
+
+    def log_since(self, offset, lines=40):
+        """The last lines of the server's log, as far as they lie behind `offset` bytes."""
+        log = self.description.get("log")
+        if not log or not os.path.exists(log):
+            return ""
+        with open(log, encoding="utf-8", errors="replace") as file:
+            file.seek(offset)
+            return "".join(file.readlines()[-lines:])
