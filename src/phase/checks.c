@@ -234,6 +234,25 @@ const Check CHECKS_TABLE[] = {
      "   and d.refobjid in (select t.oid from pg_catalog.pg_type t"
      "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
      "          where t.typrelid = $1)" UNUSED},
+    {"referencing_owner",
+     "select pg_catalog.format('foreign key %I belongs to table %s, which role %I does not own',"
+     "         k.conname, k.conrelid::pg_catalog.regclass, current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; the foreign key is created again on that table.',"
+     "         o.rolname, current_user)"
+     "  from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid"
+     "  join pg_catalog.pg_roles o on o.oid = c.relowner"
+     " where k.contype = 'f' and k.confrelid = $1 and k.conrelid <> $1 and k.conparentid = 0"
+     "   and not pg_catalog.pg_has_role(c.relowner, 'usage')" UNUSED},
+    {"referenced_privilege",
+     "select pg_catalog.format('role %I may not reference table %s (foreign key %I)', current_user,"
+     "         k.confrelid::pg_catalog.regclass, k.conname),"
+     "       pg_catalog.format('GRANT REFERENCES ON TABLE %s TO %I;',"
+     "         k.confrelid::pg_catalog.regclass, current_user)"
+     "  from pg_catalog.pg_constraint k"
+     " where k.contype = 'f' and k.conrelid = $1 and k.confrelid <> $1 and k.conparentid = 0"
+     "   and not pg_catalog.has_table_privilege(k.confrelid, 'references')"
+     "   and exists (select from pg_catalog.unnest(k.confkey) a where not"
+     "     pg_catalog.has_column_privilege(k.confrelid, a, 'references'))" UNUSED},
     {"partitioned_reference",
      "select pg_catalog.format('foreign key %I of %s %s', k.conname, "
      "k.conrelid::pg_catalog.regclass,"

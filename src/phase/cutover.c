@@ -273,14 +273,13 @@ build_swap(Migration *run, Buf *sql, Err *err)
 
     if (!definition_read_grants(run, run->cutover->conn, &grants, err))
         return false;
-    if (!run->is_superuser)
-        sql_add(sql, "set local role %I;", run->original.owner);
+    /* no SET ROLE: partners may have other owners, and a member of all of them may do all of it */
     add_list(sql, &run->definition.swap);
     sql_add(sql, "%Salter table %S set schema %I; alter table %S set schema %I;", grants,
             run->original.qualified, run->names.schema, run->shadow_qualified,
             run->original.schema);
     add_list(sql, &run->definition.moved);
-    sql_add(sql, "reset role; %S", phase);
+    buf_add_text(sql, phase);
     return true;
 }
 
