@@ -38,7 +38,8 @@ static const struct {
     {"check_function_bodies", "off", false},
     {"default_table_access_method", "heap", false},
     {"default_tablespace", "", false},
-    {"plan_cache_mode", "auto", false},
+    /* only catalog look-ups by oid and apply's single-row statements are ever prepared */
+    {"plan_cache_mode", "force_generic_plan", false},
     {"jit", "off", false},
     {"log_min_duration_statement", NULL, false}, /* superusers only; left alone */
     {"datestyle", "ISO, MDY", true},
@@ -262,6 +263,8 @@ conn_close(Conn *conn)
         return;
     loop_unwatch(conn->loop, conn->watch);
     PQfinish(conn->pg);
+    for (int i = 0; i < conn->known_count; i++)
+        free(conn->known[i].sql);
     free(conn->role_search_path);
     free(conn->role_formats);
     free(conn);

@@ -7,6 +7,14 @@
 
 #include "pg/conn.h"
 
+/* A statement that ran with parameters; from its second run on it is prepared on the server. */
+typedef struct KnownStatement {
+    char *sql;
+    bool prepared;
+} KnownStatement;
+
+enum { KNOWN_STATEMENTS_MAX = 32 };
+
 struct Conn {
     PGconn *pg;
     Loop *loop;
@@ -17,6 +25,8 @@ struct Conn {
     bool lost;
     int64_t copy_line; /* where the last COPY IN failed, 0 = unknown */
     bool reading;
+    KnownStatement known[KNOWN_STATEMENTS_MAX];
+    int known_count;
     ConnReady ready;
     void *owner;
 };

@@ -229,6 +229,46 @@ query_finish(Conn *conn, Rows **out, Err *err)
     return ok;
 }
 
+/*
+ * Find the statement among those that have run before; *number is its place, or -1 for one that is
+ * new or for which there is no more room.
+ */
+static bool
+is_known(Conn *conn, const char *sql, int *number)
+{
+    *number = -1;
+    for (int i = 0; i < conn->known_count; i++)
+        if (strcmp(conn->known[i].sql, sql) == 0) {
+            *number = i;
+            return true;
+        }
+    if (conn->known_count < KNOWN_STATEMENTS_MAX)
+        conn->known[conn->known_count++] = (KnownStatement){.sql = mem_copy_text(sql)};
+    return false;
+}
+
+/* What runs again is prepared: planning the catalog queries takes longer than running them. */
+static bool
+send_with_params(Conn *conn, const char *sql, int count, const char *const *values, Err *err)
+{
+    int number;
+    char name[32];
+
+    if (!is_known(conn, sql, &number))
+        return PQsendQueryParams(conn->pg, sql, count, NULL, values, NULL, NULL, 0) != 0 ||
+               conn_error(conn, err);
+    (void)snprintf(name, sizeof name, "walter_known_%d", number);
+    if (!conn->known[number].prepared) {
+        if (PQsendPrepare(conn->pg, name, sql, 0, NULL) == 0)
+            return conn_error(conn, err);
+        if (!query_finish(conn, NULL, err))
+            return false;
+        conn->known[number].prepared = true;
+    }
+    return PQsendQueryPrepared(conn->pg, name, count, values, NULL, NULL, 0) != 0 ||
+           conn_error(conn, err);
+}
+
 bool
 query_run(Conn *conn, const char *sql, const char *const *params, Rows **out, Err *err)
 {
@@ -243,9 +283,7 @@ query_run(Conn *conn, const char *sql, const char *const *params, Rows **out, Er
         values[count] = params[count];
         count++;
     }
-    if (PQsendQueryParams(conn->pg, sql, count, NULL, values, NULL, NULL, 0) == 0)
-        return conn_error(conn, err);
-    return query_finish(conn, out, err);
+    return send_with_params(conn, sql, count, values, err) && query_finish(conn, out, err);
 }
 
 bool

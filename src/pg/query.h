@@ -29,7 +29,7 @@ bool rows_bool(const Rows *rows, int row, int column);
 /*
  * Run one statement with parameters (text, NULL-terminated array of at most 16; the array itself
  * may be NULL, a NULL parameter cannot be passed).  *out is new, free it with rows_free; `out` may
- * be NULL.
+ * be NULL.  From its second run on a session the statement is a prepared one.
  */
 NODISCARD bool query_run(Conn *conn, const char *sql, const char *const *params, Rows **out,
                          Err *err);

@@ -334,6 +334,25 @@ commit_swap(Migration *run, Err *err)
     return ok;
 }
 
+/*
+ * Before the lock: the same look-ups as under it.  They fail early where they can, and leave the
+ * session with warm caches and prepared statements, which makes the hold several times shorter.
+ */
+static bool
+look_before_locking(Migration *run, Err *err)
+{
+    char *grants = NULL;
+
+    for (int i = 0; i < (run->counters.lock_attempts == 1 ? 2 : 1); i++) {
+        if (!migration_check_definition(run, run->cutover->conn, err) ||
+            !check_publication(run, err) ||
+            !definition_read_grants(run, run->cutover->conn, &grants, err))
+            return false;
+        free(grants);
+    }
+    return true;
+}
+
 /* Under the lock: drain, compare, swap.  ERR_RETRY when it takes too long. */
 static bool
 swap(Migration *run, Err *err)
@@ -392,7 +411,7 @@ cutover_step(Migration *run, Err *err)
         return apply_until(run, clock_now_us() + PAUSE_US, false, err) ? STEP_MORE : STEP_FAILED;
     run->counters.lock_attempts++;
     run->cutover->granted_us = 0;
-    if (take_locks(run, err) && swap(run, err)) {
+    if (look_before_locking(run, err) && take_locks(run, err) && swap(run, err)) {
         log_info("swapped: attempt %lld, lock held for %.1f ms",
                  (long long)run->counters.lock_attempts, (double)run->counters.lock_hold_us / 1000);
         return STEP_DONE;
