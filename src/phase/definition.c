@@ -301,12 +301,21 @@ static const char SQL_HAS_KEY_INDEX[] =
     "        pg_catalog.unnest((x.indkey::pg_catalog.int2[])[0:x.indnkeyatts - 1]) k)"
     "     = $2::pg_catalog.int2[])";
 
+/*
+ * Equality as the type's default btree operator class defines it, never an operator found by name:
+ * that one could be anybody's.  Types without a class of their own (varchar, arrays, enums) take
+ * pg_catalog's operator.
+ */
 static const char SQL_KEY_OPERATORS[] =
-    "select coalesce((select pg_catalog.format('operator(%I.=)', n.nspname)"
-    "   from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace"
-    "  where o.oprname = '=' and o.oprleft = $1::pg_catalog.regtype"
-    "    and o.oprright = $1::pg_catalog.regtype order by o.oid limit 1), "
-    "'operator(pg_catalog.=)')";
+    "select coalesce((select pg_catalog.format('operator(%I.%s)', n.nspname, o.oprname)"
+    "   from pg_catalog.pg_opclass c"
+    "   join pg_catalog.pg_am m on m.oid = c.opcmethod and m.amname = 'btree'"
+    "   join pg_catalog.pg_amop a on a.amopfamily = c.opcfamily and a.amopstrategy = 3"
+    "    and a.amoplefttype = c.opcintype and a.amoprighttype = c.opcintype"
+    "   join pg_catalog.pg_operator o on o.oid = a.amopopr"
+    "   join pg_catalog.pg_namespace n on n.oid = o.oprnamespace"
+    "  where c.opcdefault and c.opcintype = $1::pg_catalog.regtype limit 1),"
+    "  'operator(pg_catalog.=)')";
 
 /*
  * Privileges: everything revoked that creation left, then everything granted that the original's
@@ -711,7 +720,7 @@ read_old_defaults(Migration *run, Conn *conn, Err *err)
     return list_generated(run, conn, SQL, &subject, &run->definition.moved, err);
 }
 
-/* Without an index on the key, following a row would read the whole shadow. */
+/* Without a unique index on the key, rows could neither be found quickly nor be told apart. */
 static bool
 ensure_key_index(Migration *run, Conn *conn, Err *err)
 {
@@ -720,7 +729,7 @@ ensure_key_index(Migration *run, Conn *conn, Err *err)
     BUF_AUTO(index);
     AUTO(Text) *oid = mem_format("%u", run->shadow.oid);
 
-    sql_add(&index, "create index walter_key on %S (", run->shadow_qualified);
+    sql_add(&index, "create unique index walter_key on %S (", run->shadow_qualified);
     for (int i = 0; i < run->original.key_count; i++) {
         const Column *column = &run->shadow.columns[run->shadow_key[i]];
 

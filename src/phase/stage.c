@@ -143,7 +143,10 @@ stage_needs_original(const Stage *stage, const Datum *row)
     return false;
 }
 
-/* Wait until a new snapshot sees all these transactions; commits may be decoded before. */
+/*
+ * Wait until a new snapshot sees all these transactions; commits may be decoded before.
+ * The stream has 32 bits of a transaction id; it is the one nearest to the snapshot's xmax.
+ */
 static bool
 wait_until_visible(const Stage *stage, const StageWork *work, Err *err)
 {
@@ -154,8 +157,8 @@ wait_until_visible(const Stage *stage, const StageWork *work, Err *err)
     buf_add_text(&sql,
                  "with m as (select pg_catalog.pg_snapshot_xmax("
                  "pg_catalog.pg_current_snapshot())::text::numeric as x) select "
-                 "pg_catalog.bool_and(pg_catalog.pg_visible_in_snapshot((m.x - pg_catalog.mod("
-                 "pg_catalog.mod(m.x, 4294967296) - v.xid + 4294967296, 4294967296))"
+                 "pg_catalog.bool_and(pg_catalog.pg_visible_in_snapshot((m.x + pg_catalog.mod("
+                 "v.xid - pg_catalog.mod(m.x, 4294967296) + 6442450944, 4294967296) - 2147483648)"
                  "::text::xid8, pg_catalog.pg_current_snapshot())) from m, (values ");
     for (int i = 0; i < work->xid_count; i++)
         buf_printf(&sql, "%s(%u::numeric)", i == 0 ? "" : ", ", work->xids[i]);

@@ -145,6 +145,7 @@ add_kept(const Step *step, int from, int to, Buf *items, Output *output, Err *er
             return false;
         sql_add(items, "(%S)::%S", change->expression, new->base_type);
         output->uses = uses;
+        output->is_new = false; /* it follows what it is computed from */
     } else {
         sql_add(items, "%I.%I", step->original->name, old->name);
         if (!same_type(old, new))
