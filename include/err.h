@@ -32,6 +32,7 @@ typedef struct Err {
     char sqlstate[6];   /* the server's SQLSTATE, or "" */
     char message[1024]; /* one line, lower case, no full stop */
     char hint[512];     /* what to do about it, a sentence, or "" */
+    bool told;          /* the operator has read it: it is not logged again */
 } Err;
 
 /* Fill *err unless it already holds an error.  Always returns false, so callers can return it. */
@@ -52,5 +53,8 @@ void err_clear(Err *err);
  * (libpq's own errors), which is ERR_LOST.
  */
 ErrKind err_kind_of_sqlstate(const char *sqlstate);
+
+/* True for query_canceled: statement_timeout, or somebody's pg_cancel_backend. */
+bool err_is_canceled(const Err *err);
 
 #endif

@@ -26,6 +26,7 @@ err_set(Err *err, ErrKind kind, const char *format, ...)
     if (err->kind != ERR_NONE)
         return false;
     err->kind = kind;
+    err->told = false;
     err->sqlstate[0] = '\0';
     err->hint[0] = '\0';
     va_start(args, format);
@@ -101,4 +102,10 @@ err_kind_of_sqlstate(const char *sqlstate)
         if (strncmp(sqlstate, KINDS[i].prefix, strlen(KINDS[i].prefix)) == 0)
             return KINDS[i].kind;
     return ERR_FAILED;
+}
+
+bool
+err_is_canceled(const Err *err)
+{
+    return strcmp(err->sqlstate, "57014") == 0;
 }

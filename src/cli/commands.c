@@ -89,7 +89,7 @@ commands_main(int argc, char *const argv[])
         parse_arguments(argc, argv, &settings, &err) && run_command(&settings, arena, &err);
 
     log_progress(NULL);
-    if (!is_done)
+    if (!is_done && !err.told)
         log_error(&err);
     arena_free(arena);
     return is_done ? 0 : outcome_code(err.kind);

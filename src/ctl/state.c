@@ -10,7 +10,6 @@
 #define LOCK_CLASS "1463897172"
 
 static const char SQL_PREPARE[] =
-    "begin;"
     "select pg_catalog.pg_advisory_xact_lock(" LOCK_CLASS ", 0);"
     "create schema if not exists walter;"
     "create table if not exists walter.run ("
@@ -27,13 +26,12 @@ static const char SQL_PREPARE[] =
     "  last_error text,"
     "  started_at timestamptz not null default pg_catalog.now(),"
     "  phase_at timestamptz not null default pg_catalog.now());"
-    "comment on schema walter is 'State of walter, the online ALTER TABLE tool';"
-    "commit";
+    "comment on schema walter is 'State of walter, the online ALTER TABLE tool'";
 
+/* By the catalog: looking up a name in a schema that we may not use is an error. */
 static const char SQL_IS_READY[] =
-    "select pg_catalog.has_schema_privilege('walter', 'usage, create')"
-    "   and pg_catalog.has_table_privilege('walter.run', 'select, insert, update, delete')"
-    " where pg_catalog.to_regclass('walter.run') is not null";
+    "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
+    "    on n.oid = c.relnamespace where n.nspname = 'walter' and c.relname = 'run')";
 
 static const char SQL_LOCK[] =
     "select pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)";
@@ -91,26 +89,13 @@ state_names(const char *run, Arena *arena)
 }
 
 bool
-state_prepare(Conn *control, Err *err)
+state_prepare(Conn *conn, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_simple(control, SQL_IS_READY, &rows, err)) {
-        /* has_schema_privilege raises an error where there is no such schema */
-        err_clear(err);
-        rows = NULL;
-    }
-    if (rows != NULL && rows_count(rows) == 1 && rows_bool(rows, 0, 0))
-        return true;
-    if (!query_exec(control, SQL_PREPARE, err)) {
-        query_rollback(control);
-        if (err->kind == ERR_REFUSED)
-            err_hint(err,
-                     "Ask the owner for: GRANT USAGE, CREATE ON SCHEMA walter TO \"%s\"; GRANT "
-                     "SELECT, INSERT, UPDATE, DELETE ON walter.run TO \"%s\";",
-                     conn_user(control), conn_user(control));
-        return err_wrap(err, "preparing the state schema \"walter\"");
-    }
+    if (!query_simple(conn, SQL_IS_READY, &rows, err) ||
+        (!rows_bool(rows, 0, 0) && !query_exec(conn, SQL_PREPARE, err)))
+        return err_wrap(err, "preparing schema walter");
     return true;
 }
 
@@ -208,8 +193,7 @@ state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
 
     *runs = NULL;
     *count = 0;
-    if (!query_simple(control, "select pg_catalog.to_regclass('walter.run') is not null", &known,
-                      err))
+    if (!query_simple(control, SQL_IS_READY, &known, err))
         return false;
     if (!rows_bool(known, 0, 0))
         return true;
@@ -235,14 +219,19 @@ state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
 bool
 state_read_phase(Conn *control, const RunNames *names, Arena *arena, const char **phase, Err *err)
 {
+    AUTO(Rows) *known = NULL;
     AUTO(Rows) *rows = NULL;
 
+    *phase = NULL;
+    if (!query_simple(control, SQL_IS_READY, &known, err))
+        return false;
+    if (!rows_bool(known, 0, 0))
+        return true;
     if (!query_run(control, "select phase from walter.run where run = $1",
                    (const char *const[]){names->run, NULL}, &rows, err))
-        return false;
-    *phase = rows_count(rows) == 0
-                 ? NULL
-                 : arena_copy(arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
+        return err_wrap(err, "reading walter.run");
+    if (rows_count(rows) == 1)
+        *phase = arena_copy(arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
     return true;
 }
 

@@ -48,10 +48,10 @@ typedef struct RunRecord {
 } RunRecord;
 
 /*
- * Create schema walter and walter.run where they do not exist.  ERR_REFUSED with the GRANT that is
- * missing when they belong to somebody else.
+ * Create schema walter and walter.run where they do not exist, in the transaction that the caller
+ * has open: a run that is refused leaves not even these.  Preflight has checked the privileges.
  */
-NODISCARD bool state_prepare(Conn *control, Err *err);
+NODISCARD bool state_prepare(Conn *conn, Err *err);
 
 /*
  * Take the session-level advisory lock on the table: the run's life sign, and what keeps a second
@@ -104,7 +104,7 @@ NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t m
 NODISCARD bool state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
                                      Err *err);
 
-/* The phase of a run as stored; in `arena`, NULL when there is no row. */
+/* The phase of a run as stored; in `arena`, NULL when the run is not recorded. */
 NODISCARD bool state_read_phase(Conn *control, const RunNames *names, Arena *arena,
                                 const char **phase, Err *err);
 

@@ -28,6 +28,10 @@ static const struct {
     {"idle_session_timeout", "0", false},
     {"transaction_timeout", "0", false},
     {"wal_sender_timeout", "60s", false},
+    /* else the sessions of a client that vanished keep their locks and snapshots for two hours */
+    {"tcp_keepalives_idle", "30", false},
+    {"tcp_keepalives_interval", "10", false},
+    {"tcp_keepalives_count", "3", false},
     {"search_path", "pg_catalog, pg_temp", false},
     {"default_transaction_isolation", "read committed", false},
     {"default_transaction_read_only", "off", false},
@@ -53,15 +57,27 @@ static const struct {
     {"quote_all_identifiers", "off", false},
 };
 
+void
+conn_note_lost(Conn *conn)
+{
+    conn->lost = true;
+    if (conn->watch != NULL)
+        loop_watch_events(conn->watch, 0);
+}
+
 bool
 conn_error(Conn *conn, Err *err)
 {
-    if (PQstatus(conn->pg) == CONNECTION_BAD) {
-        conn->lost = true;
-        return err_set(err, ERR_LOST, "lost the connection to the server: %s",
-                       PQerrorMessage(conn->pg));
-    }
-    return err_set(err, ERR_FAILED, "%s", PQerrorMessage(conn->pg));
+    const char *reason = PQerrorMessage(conn->pg);
+
+    if (PQstatus(conn->pg) == CONNECTION_BAD)
+        conn_note_lost(conn);
+    if (!conn->lost)
+        return err_set(err, ERR_FAILED, "%s", reason);
+    if (conn->farewell != NULL)
+        reason = conn->farewell;
+    return err_set(err, ERR_LOST, "lost the connection to the server%s%s",
+                   reason[0] == '\0' ? "" : ": ", reason);
 }
 
 static short
@@ -77,10 +93,10 @@ wanted_events(const Conn *conn, bool unsent)
 void
 conn_flush(Conn *conn)
 {
-    int left = PQflush(conn->pg);
+    int left = conn->lost ? 0 : PQflush(conn->pg);
 
     if (left < 0)
-        conn->lost = true;
+        conn_note_lost(conn);
     loop_watch_events(conn->watch, wanted_events(conn, left > 0));
 }
 
@@ -89,10 +105,32 @@ on_socket(void *owner, short ready, Err *err)
 {
     Conn *conn = owner;
 
-    if ((ready & (POLLIN | POLLHUP | POLLERR)) != 0 && PQconsumeInput(conn->pg) == 0)
-        conn->lost = true;
+    if ((ready & POLLNVAL) != 0 ||
+        ((ready & (POLLIN | POLLHUP | POLLERR)) != 0 && PQconsumeInput(conn->pg) == 0))
+        conn_note_lost(conn);
+    /* what comes while no statement is under way: notices, or the server's farewell */
+    if (PQtransactionStatus(conn->pg) != PQTRANS_ACTIVE)
+        (void)PQisBusy(conn->pg);
     conn_flush(conn);
     return conn->ready == NULL || conn->ready(conn->owner, err);
+}
+
+/*
+ * Why is there no session?  libpq has no SQLSTATE for that, only text: a FATAL error is the server's
+ * answer, unless it is one that passes.
+ */
+static bool
+connect_error(Conn *conn, Err *err)
+{
+    static const char *const PASSING[] = {"starting up", "shutting down", "recovery mode",
+                                          "too many", "connection slots"};
+    const char *reason = PQerrorMessage(conn->pg);
+    ErrKind kind = strstr(reason, "FATAL:") == NULL ? ERR_LOST : ERR_REFUSED;
+
+    for (size_t i = 0; i < sizeof PASSING / sizeof PASSING[0]; i++)
+        if (strstr(reason, PASSING[i]) != NULL)
+            kind = ERR_LOST;
+    return err_set(err, kind, "could not connect: %s", reason);
 }
 
 /* Drive the connection attempt to its end. */
@@ -107,7 +145,7 @@ finish_connecting(Conn *conn, Err *err)
         bool ok;
 
         if (status == PGRES_POLLING_FAILED || PQsocket(conn->pg) < 0)
-            return err_set(err, ERR_LOST, "could not connect: %s", PQerrorMessage(conn->pg));
+            return connect_error(conn, err);
         if (clock_now_us() >= deadline_us)
             return err_set(err, ERR_LOST, "could not connect: the server did not answer in time");
         watch = loop_watch(conn->loop, PQsocket(conn->pg),
@@ -138,6 +176,7 @@ start_connecting(const ConnTarget *target, ConnKind kind, const char *purpose)
         {"keepalives_idle", "30"},
         {"keepalives_interval", "10"},
         {"keepalives_count", "3"},
+        {"tcp_user_timeout", "60000"},
         {"dbname", target->dbname},
         {"host", target->host},
         {"port", target->port},
@@ -218,11 +257,16 @@ pin_settings(Conn *conn, Err *err)
     return query_exec(conn, buf_text(&sql), err);
 }
 
+/* Notices are ignored; what ends an idle session comes as one, too, and explains the loss later. */
 static void
-ignore_notice(void *owner, const PGresult *result)
+on_notice(void *owner, const PGresult *result)
 {
-    (void)owner;
-    (void)result;
+    Conn *conn = owner;
+    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY_NONLOCALIZED);
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+
+    if (severity != NULL && message != NULL && strcmp(severity, "FATAL") == 0)
+        mem_set_text(&conn->farewell, message);
 }
 
 Conn *
@@ -236,17 +280,13 @@ conn_open(Loop *loop, const ConnTarget *target, ConnKind kind, const char *purpo
     conn->pg = start_connecting(target, kind, purpose);
     if (conn->pg == NULL)
         abort();
-    if (PQstatus(conn->pg) == CONNECTION_BAD) {
-        err_set(err, ERR_LOST, "could not connect: %s", PQerrorMessage(conn->pg));
-        conn_close(conn);
-        return NULL;
-    }
-    if (!finish_connecting(conn, err)) {
+    if (PQstatus(conn->pg) == CONNECTION_BAD ? !connect_error(conn, err)
+                                             : !finish_connecting(conn, err)) {
         conn_close(conn);
         return NULL;
     }
     (void)PQsetnonblocking(conn->pg, 1);
-    (void)PQsetNoticeReceiver(conn->pg, ignore_notice, NULL);
+    (void)PQsetNoticeReceiver(conn->pg, on_notice, conn);
     conn->watch = loop_watch(loop, PQsocket(conn->pg), POLLIN, on_socket, conn);
     if (!pin_settings(conn, err)) {
         err_wrap(err, "preparing a session");
@@ -265,6 +305,7 @@ conn_close(Conn *conn)
     PQfinish(conn->pg);
     for (int i = 0; i < conn->known_count; i++)
         free(conn->known[i].sql);
+    free(conn->farewell);
     free(conn->role_search_path);
     free(conn->role_formats);
     free(conn);
@@ -300,6 +341,12 @@ conn_user(const Conn *conn)
     return PQuser(conn->pg);
 }
 
+void
+conn_judge_data(Conn *conn)
+{
+    conn->judges_data = true;
+}
+
 const char *
 conn_role_search_path(const Conn *conn)
 {
@@ -316,6 +363,13 @@ bool
 conn_is_lost(const Conn *conn)
 {
     return conn->lost || PQstatus(conn->pg) == CONNECTION_BAD;
+}
+
+bool
+conn_explain_loss(Conn *conn, Err *err)
+{
+    conn_note_lost(conn);
+    return conn_error(conn, err);
 }
 
 void

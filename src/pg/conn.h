@@ -55,9 +55,15 @@ int conn_pid(const Conn *conn);
 /* Server version as PQserverVersion gives it: 150020. */
 int conn_version(const Conn *conn);
 
-/* True when the server's address says that we go through a Unix socket or loopback. */
 const char *conn_database(const Conn *conn);
 const char *conn_user(const Conn *conn);
+
+/*
+ * From here on a value or row that the server objects to on this session (SQLSTATE classes 22, 23
+ * and 44) is one of the table's that does not fit the new definition: ERR_DATA.  Without it such an
+ * error comes from our own statements and is ERR_FAILED.
+ */
+void conn_judge_data(Conn *conn);
 
 /* search_path as the connecting role would have it without us; borrowed. */
 const char *conn_role_search_path(const Conn *conn);
@@ -68,6 +74,9 @@ const char *conn_role_formats(const Conn *conn);
 
 /* True once the connection is known to be gone. */
 bool conn_is_lost(const Conn *conn);
+
+/* Fill *err with why it is gone.  Always returns false. */
+bool conn_explain_loss(Conn *conn, Err *err);
 
 /* Call `ready` on every event of this session, from the loop; NULL ends that. */
 void conn_on_ready(Conn *conn, ConnReady ready, void *owner);

@@ -23,6 +23,8 @@ struct Conn {
     char *role_search_path;
     char *role_formats;
     bool lost;
+    char *farewell; /* the FATAL message that the server sent while the session was idle, or NULL */
+    bool judges_data;  /* see conn_judge_data */
     int64_t copy_line; /* where the last COPY IN failed, 0 = unknown */
     bool reading;
     KnownStatement known[KNOWN_STATEMENTS_MAX];
@@ -33,6 +35,9 @@ struct Conn {
 
 /* Fill *err from libpq's last error on the connection; ERR_LOST when it is gone. */
 bool conn_error(Conn *conn, Err *err);
+
+/* The connection is gone: its socket, which libpq has closed or will close, is polled no more. */
+void conn_note_lost(Conn *conn);
 
 /* Tell the loop what to wait for after something was sent. */
 void conn_flush(Conn *conn);

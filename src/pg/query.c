@@ -99,18 +99,21 @@ result_error(Conn *conn, const PGresult *result, Err *err)
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *detail = harmless_detail(result);
     const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    ErrKind kind;
 
     if (message == NULL)
         return conn_error(conn, err);
     conn->copy_line = line_of_context(result);
-    err_set(err, err_kind_of_sqlstate(state), "%s%s%s", message, detail == NULL ? "" : ": ",
-            detail == NULL ? "" : detail);
+    kind = err_kind_of_sqlstate(state);
+    if (kind == ERR_DATA && !conn->judges_data)
+        kind = ERR_FAILED;
+    err_set(err, kind, "%s%s%s", message, detail == NULL ? "" : ": ", detail == NULL ? "" : detail);
     if (state != NULL && err->sqlstate[0] == '\0')
         (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%.5s", state);
     if (hint != NULL)
         err_hint(err, "%s", hint);
-    if (err->kind == ERR_LOST)
-        conn->lost = true;
+    if (kind == ERR_LOST)
+        conn_note_lost(conn);
     return false;
 }
 
@@ -323,6 +326,10 @@ query_rollback(Conn *conn)
     if (conn == NULL || conn_is_lost(conn) || !query_in_transaction(conn))
         return;
     loop_shield(conn->loop);
+    /* a statement may be under way; who was told to stop does not wait for it */
+    if (PQtransactionStatus(conn->pg) == PQTRANS_ACTIVE && !loop_is_stopping(conn->loop) &&
+        !query_finish(conn, NULL, &ignored))
+        err_clear(&ignored);
     if (!query_exec(conn, "rollback", &ignored))
         err_clear(&ignored);
     loop_unshield(conn->loop);

@@ -28,9 +28,11 @@ repl_finish_slot(Conn *conn, Lsn *consistent_lsn, char **snapshot, Err *err)
 
     if (!query_finish(conn, &rows, err)) {
         if (strstr(err->message, "output_plugin_libraries") != NULL ||
-            strstr(err->message, "output plugin") != NULL)
+            strstr(err->message, "output plugin") != NULL) {
+            err->kind = ERR_REFUSED;
             err_hint(err, "Use --plugin=pgoutput, or have a superuser list the plugin: "
                           "output_plugin_libraries = 'pgoutput','wal2json' (each name quoted).");
+        }
         return err_wrap(err, "creating the replication slot");
     }
     if (rows_count(rows) != 1 || rows_columns(rows) < 4 ||

@@ -14,7 +14,7 @@ enum { TABLE_ORIGINAL = 0, TABLE_FENCE = 1, TABLE_COUNT = 2 };
 /* A batch ends at this many bytes of messages, whatever the number of changes. */
 static const size_t BATCH_BYTES = 8UL * 1024 * 1024;
 /* Shorter stretches between changes of the key are not worth a round of statements. */
-enum { COALESCE_MIN = 32, XIDS_MAX = 1000, RETRIES_MAX = 5 };
+enum { COALESCE_MIN = 32, XIDS_MAX = 1000, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
 
 /* Where reading stands, in the batch being read. */
 typedef struct Cursor {
@@ -198,7 +198,7 @@ take_change(Apply *apply, const Change *change)
 }
 
 static bool
-read_batch(Apply *apply, Err *err)
+read_batch(Apply *apply, int64_t limit, Err *err)
 {
     Queue *queue = stream_queue(apply->stream);
     uint32_t last_xid = apply->xid_count > 0 ? apply->xids[apply->xid_count - 1] : 0;
@@ -210,8 +210,8 @@ read_batch(Apply *apply, Err *err)
     apply->xid_count = 0;
     if (apply->done.is_open && last_xid != 0)
         apply->xids[apply->xid_count++] = last_xid;
-    while (apply->count < apply->run->settings->pull_batch_count && bytes < BATCH_BYTES &&
-           apply->xid_count < XIDS_MAX - 1 && queue_read(queue, &record)) {
+    while (apply->count < limit && bytes < BATCH_BYTES && apply->xid_count < XIDS_MAX - 1 &&
+           queue_read(queue, &record)) {
         Change change;
 
         if (!decoder_read(apply->decoder, record.bytes, record.len, record.wal_end_lsn,
@@ -449,11 +449,15 @@ bool
 apply_batch(Apply *apply, bool may_read, Err *err)
 {
     Queue *queue = stream_queue(apply->stream);
+    int64_t limit = apply->run->settings->pull_batch_count;
 
     if (queue_is_drained(queue))
         return true;
     arena_reset(apply->arena);
-    if (!read_batch(apply, err))
+    /* under the lock the time is looked at between two batches */
+    if (!may_read && limit > LOCKED_BATCH_MAX)
+        limit = LOCKED_BATCH_MAX;
+    if (!read_batch(apply, limit, err))
         return false;
     apply->next.position.changes += apply->count;
     if ((apply->count > 0 || (apply->in_transaction && !must_stay_open(apply))) &&

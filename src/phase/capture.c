@@ -5,6 +5,7 @@
  * is an error, or on 18 silently lost), and no lock is held while the slot waits for running
  * writers.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -15,60 +16,127 @@
 #include "phase/migration.h"
 #include "phase/stream.h"
 
-static const int64_t REPORT_INTERVAL_US = 5 * INT64_C(1000000);
-enum { LOCK_TRIES = 10 };
+static const int64_t FIRST_REPORT_US = 1000000;
+static const int64_t REPORT_INTERVAL_US = 10 * INT64_C(1000000);
 
 /* The slot's wait, between enter and the last step. */
-typedef struct Capture {
+struct Capture {
     Conn *conn;
     int64_t started_us;
     int64_t reported_us;
-} Capture;
+};
 
-/* One run at a time per process, so the wait may live here between two steps. */
-static Capture capture;
+/* Who keeps us from publishing the table: sessions with a lock that only DDL and vacuum take. */
+static bool
+report_ddl(Migration *run, Err *err)
+{
+    static const char SQL[] =
+        "select pg_catalog.format('pid %s, user %s, %s', l.pid, a.usename,"
+        "         pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80))"
+        "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)"
+        " where l.locktype = 'relation' and l.relation = $1::pg_catalog.oid and l.granted"
+        "   and l.mode in ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',"
+        "                  'ExclusiveLock', 'AccessExclusiveLock')"
+        "   and l.database = (select oid from pg_catalog.pg_database"
+        "                      where datname = pg_catalog.current_database())";
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
 
-/* CREATE PUBLICATION waits behind VACUUM and CREATE INDEX CONCURRENTLY, not behind writers. */
+    if (!query_run(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
+        return false;
+    log_info("waiting for VACUUM or DDL on %s to end", run->original.qualified);
+    for (int i = 0; i < rows_count(rows) && i < 5; i++)
+        log_info("  %s", rows_text(rows, i, 0) == NULL ? "unknown" : rows_text(rows, i, 0));
+    return true;
+}
+
+static bool
+is_late(const Migration *run)
+{
+    int64_t limit_us = run->settings->slot_timeout_s * 1000000;
+
+    return limit_us > 0 && clock_now_us() - run->capture->started_us > limit_us;
+}
+
+/*
+ * Publish the table, unless its definition is no longer the one that preflight approved: published
+ * without a replica identity it could not be updated any more.  The lock, which waits behind VACUUM
+ * and CREATE INDEX CONCURRENTLY and not behind writers, keeps it so until the commit.
+ */
+static bool
+publish(Migration *run, Err *err)
+{
+    AUTO(Text) *sql = sql_build("begin; set local lock_timeout to '2s';"
+                                "create publication %I for table only %S, %S",
+                                run->names.publication, run->original.qualified, run->names.fence);
+    bool ok = query_exec(run->control, sql, err) &&
+              migration_check_definition(run, run->control, err) &&
+              migration_check_publication(run, run->control, err) &&
+              query_exec(run->control, "commit", err);
+
+    if (!ok)
+        query_rollback(run->control);
+    return ok;
+}
+
 static bool
 create_publication(Migration *run, Err *err)
 {
-    AUTO(Text) *sql = sql_build("begin; set local lock_timeout to '2s';"
-                                "create publication %I for table only %S, %S; commit",
-                                run->names.publication, run->original.qualified, run->names.fence);
-
-    for (int tries = 1;; tries++) {
-        if (query_exec(run->control, sql, err))
-            return true;
-        query_rollback(run->control);
-        if (err->kind != ERR_RETRY || tries == LOCK_TRIES)
+    while (!publish(run, err)) {
+        if (err->kind != ERR_RETRY)
             return err_wrap(err, "creating the publication");
-        log_info("waiting to publish %s: %s", run->original.qualified, err->message);
+        if (is_late(run)) {
+            err->kind = ERR_CUTOVER;
+            err_hint(err, "Wait for the VACUUM or DDL on the table to end, or raise "
+                          "--slot-timeout.");
+            return err_wrap(err, "the table could not be published within %lld s",
+                            (long long)run->settings->slot_timeout_s);
+        }
         err_clear(err);
-        if (!loop_pause(run->loop, 500000, err))
+        if (!report_ddl(run, err) || !loop_pause(run->loop, 500000, err))
             return false;
     }
+    return true;
 }
 
 bool
 capture_enter(Migration *run, Err *err)
 {
+    Capture *capture = mem_new(1, sizeof *capture);
+
+    run->capture = capture;
+    capture->started_us = clock_now_us();
     if (run->settings->plugin == PLUGIN_PGOUTPUT && !create_publication(run, err))
         return false;
-    capture = (Capture){.started_us = clock_now_us(), .reported_us = clock_now_us()};
-    capture.conn = migration_connect(run, CONN_REPLICATION, "stream", err);
-    return capture.conn != NULL &&
-           repl_send_create_slot(capture.conn, run->names.slot, run->settings->plugin, err);
+    capture->reported_us = clock_now_us() - REPORT_INTERVAL_US + FIRST_REPORT_US;
+    capture->conn = migration_connect(run, CONN_REPLICATION, "stream", err);
+    return capture->conn != NULL &&
+           repl_send_create_slot(capture->conn, run->names.slot, run->settings->plugin, err);
 }
 
-/* Say which transactions the slot waits for; the first is visible as a lock, all of them by xid. */
+void
+capture_leave(Migration *run)
+{
+    if (run->capture == NULL)
+        return;
+    conn_close(run->capture->conn);
+    free(run->capture);
+    run->capture = NULL;
+}
+
+/*
+ * Say which transactions the slot waits for.  Only the first is visible as a lock, all of them by
+ * their xid; the sessions of other roles show no more than that.
+ */
 static bool
 report_wait(Migration *run, Err *err)
 {
     static const char SQL[] =
-        "select pg_catalog.format('pid %s, database %s, user %s, %s, %s s old: %s', pid, datname,"
-        "         usename, state, pg_catalog.round(extract(epoch from pg_catalog.now()"
-        "         - xact_start)), pg_catalog.left(pg_catalog.regexp_replace(query, '\\s+', ' ', "
-        "'g'), 80))"
+        "select pg_catalog.format('pid %s, database %s, user %s%s', pid, datname, usename,"
+        "         case when xact_start is not null then pg_catalog.format("
+        "           ', %s, in transaction for %s s: %s', state, pg_catalog.round(extract(epoch from"
+        "           pg_catalog.clock_timestamp() - xact_start)),"
+        "           pg_catalog.left(pg_catalog.regexp_replace(query, '\\s+', ' ', 'g'), 80)) end)"
         "  from pg_catalog.pg_stat_activity where backend_xid is not null"
         "   and pid <> pg_catalog.pg_backend_pid()"
         " union all"
@@ -79,8 +147,9 @@ report_wait(Migration *run, Err *err)
 
     if (!query_simple(run->control, SQL, &rows, err))
         return false;
-    log_info("the replication slot waits for %d running transaction%s of the whole server to end",
-             rows_count(rows), rows_count(rows) == 1 ? "" : "s");
+    log_info("the replication slot waits for every transaction of the whole server that was writing"
+             " when it began; there are %d now",
+             rows_count(rows));
     for (int i = 0; i < rows_count(rows) && i < 10; i++)
         log_info("  %s", rows_text(rows, i, 0));
     return true;
@@ -89,15 +158,13 @@ report_wait(Migration *run, Err *err)
 static bool
 give_up(Migration *run, Err *err)
 {
-    AUTO(Text) *pid = mem_format("%d", conn_pid(capture.conn));
-
-    if (!query_run(run->control, "select pg_catalog.pg_terminate_backend($1)",
-                   (const char *const[]){pid, NULL}, NULL, err))
+    if (!report_wait(run, err))
         return false;
     err_set(err, ERR_CUTOVER, "the replication slot was not ready after %lld s",
             (long long)run->settings->slot_timeout_s);
     return err_hint(err, "A replication slot needs every transaction that writes anywhere in the "
-                         "server to end once. End the ones listed above, or raise --slot-timeout.");
+                         "server to end once.  End the ones listed above, or raise "
+                         "--slot-timeout.");
 }
 
 /*
@@ -166,8 +233,8 @@ open_stream(Migration *run, Err *err)
     repl_add_table(&tables, run->original.schema, run->original.name);
     repl_add_table(&tables, "walter", run->names.fence_name);
     start.tables = buf_text(&tables);
-    run->stream = stream_open(capture.conn, &start, err);
-    capture.conn = NULL;
+    run->stream = stream_open(run->capture->conn, &start, err);
+    run->capture->conn = NULL;
     if (run->stream == NULL && run->settings->plugin == PLUGIN_WAL2JSON &&
         start.numeric_as_string && strstr(err->message, "numeric-data-types") != NULL) {
         err->kind = ERR_REFUSED;
@@ -205,7 +272,7 @@ begin_streaming(Migration *run, Err *err)
     AUTO(Text) *snapshot = NULL;
     char lsn[LSN_TEXT_SIZE];
 
-    if (!repl_finish_slot(capture.conn, &run->consistent_lsn, &snapshot, err) ||
+    if (!repl_finish_slot(run->capture->conn, &run->consistent_lsn, &snapshot, err) ||
         !open_keeper(run, snapshot, err) || !open_stream(run, err) ||
         !check_asynchronous(run, err) || !migration_check_definition(run, run->control, err))
         return false;
@@ -217,34 +284,21 @@ begin_streaming(Migration *run, Err *err)
     return true;
 }
 
-static Step
-poll_slot(Migration *run, Err *err)
+Step
+capture_step(Migration *run, Err *err)
 {
     int64_t now_us = clock_now_us();
-    int64_t limit_us = run->settings->slot_timeout_s * 1000000;
 
-    if (query_is_done(capture.conn))
+    if (query_is_done(run->capture->conn))
         return begin_streaming(run, err) ? STEP_DONE : STEP_FAILED;
-    if (limit_us > 0 && now_us - capture.started_us > limit_us) {
+    if (is_late(run)) {
         (void)give_up(run, err);
         return STEP_FAILED;
     }
-    if (now_us - capture.reported_us > REPORT_INTERVAL_US) {
-        capture.reported_us = now_us;
+    if (now_us - run->capture->reported_us > REPORT_INTERVAL_US) {
+        run->capture->reported_us = now_us;
         if (!report_wait(run, err))
             return STEP_FAILED;
     }
     return loop_turn(run->loop, now_us + 200000, err) ? STEP_MORE : STEP_FAILED;
-}
-
-Step
-capture_step(Migration *run, Err *err)
-{
-    Step step = poll_slot(run, err);
-
-    if (step == STEP_FAILED) {
-        conn_close(capture.conn);
-        capture.conn = NULL;
-    }
-    return step;
 }

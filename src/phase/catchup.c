@@ -3,23 +3,26 @@
  * what was committed before the fence is applied, and it took less than half of the time that the
  * cutover may hold its lock.
  */
+#include <string.h>
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "phase/apply.h"
 #include "phase/migration.h"
 
-static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
 /* Longer than this a fence is not waited for in one step. */
 static const int64_t FENCE_PATIENCE_US = 5 * INT64_C(1000000);
-
-/* One run at a time per process. */
-static int64_t checked_us;
 
 bool
 catchup_enter(Migration *run, Err *err)
 {
-    (void)err;
-    checked_us = clock_now_us();
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_simple(run->control,
+                      "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())", &rows,
+                      err))
+        return false;
+    run->copied_xid = arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
     log_info("catching up, %lld changes are waiting", (long long)apply_outstanding(run->apply));
     return true;
 }
@@ -52,11 +55,8 @@ catchup_step(Migration *run, Err *err)
     /* a turn without waiting: takes what has arrived, and notices a stop request */
     if (!loop_turn(run->loop, clock_now_us(), err))
         return STEP_FAILED;
-    if (clock_now_us() - checked_us > CHECK_INTERVAL_US) {
-        checked_us = clock_now_us();
-        if (!migration_check_definition(run, run->control, err))
-            return STEP_FAILED;
-    }
+    if (!migration_check_now_and_then(run, err))
+        return STEP_FAILED;
     if (apply_outstanding(run->apply) > run->settings->delta_count)
         return STEP_MORE;
     return try_fence(run, err);

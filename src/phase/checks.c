@@ -40,7 +40,8 @@ const Check CHECKS_SERVER[] = {
      "  from (select pg_catalog.current_setting('max_connections')::int"
      "             - pg_catalog.current_setting('superuser_reserved_connections')::int"
      "             - pg_catalog.count(*) as f from pg_catalog.pg_stat_activity"
-     "         where backend_type in ('client backend', 'walsender')) s"
+     /* of other roles' sessions only the user shows; background processes have none */
+     "         where usesysid is not null) s"
      " where f < $2::int8" UNUSED},
     {"replication_role",
      "select pg_catalog.format('role %I may not replicate', rolname),"
@@ -69,7 +70,7 @@ const Check CHECKS_SERVER[] = {
     {NULL, NULL},
 };
 
-const Check CHECKS_TABLE[] = {
+const Check CHECKS_KIND[] = {
     {"kind",
      "select pg_catalog.format('%s is %s', c.oid::pg_catalog.regclass, case c.relkind"
      "         when 'p' then 'a partitioned table' when 'v' then 'a view'"
@@ -89,6 +90,10 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
      " where c.oid = $1 and (n.nspname in ('pg_catalog', 'information_schema', 'pg_toast')"
      "   or n.nspname = 'walter' or n.nspname ~ '^walter_[0-9a-f]{8}')" UNUSED},
+    {NULL, NULL},
+};
+
+const Check CHECKS_TABLE[] = {
     {"typed", "select pg_catalog.format('%s is a typed table (OF %s)', c.oid::pg_catalog.regclass,"
               "         c.reloftype::pg_catalog.regtype), 'Run ALTER TABLE ... NOT OF first.'"
               "  from pg_catalog.pg_class c where c.oid = $1 and c.reloftype <> 0" UNUSED},
@@ -127,6 +132,30 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
      " where c.oid = $1 and not pg_catalog.has_database_privilege(o.oid,"
      "         pg_catalog.current_database(), 'temporary')" UNUSED},
+    {"state_schema",
+     "select pg_catalog.format('schema walter, which keeps the state of all runs, belongs to %I, "
+     "and"
+     " role %I may not use it', pg_catalog.pg_get_userbyid(w.nspowner), m.role),"
+     "       pg_catalog.format('As %I: GRANT USAGE, CREATE ON SCHEMA walter TO %I; GRANT SELECT,"
+     " INSERT, UPDATE, DELETE ON walter.run TO %I;', pg_catalog.pg_get_userbyid(w.nspowner), "
+     "m.role,"
+     "         m.role)"
+     "  from pg_catalog.pg_namespace w"
+     "  left join pg_catalog.pg_class r on r.relnamespace = w.oid and r.relname = 'run'"
+     "  join (select current_user::text as role"
+     /* apply writes its position as the table's owner; who owns the schema can grant that */
+     "        union select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c"
+     "         where c.oid = $1) m on true"
+     " where w.nspname = 'walter' and case when m.role = current_user"
+     "     then not (pg_catalog.has_schema_privilege(w.oid, 'usage')"
+     "       and pg_catalog.has_schema_privilege(w.oid, 'create') and (r.oid is null or ("
+     "       pg_catalog.has_table_privilege(r.oid, 'select')"
+     "       and pg_catalog.has_table_privilege(r.oid, 'insert')"
+     "       and pg_catalog.has_table_privilege(r.oid, 'update')"
+     "       and pg_catalog.has_table_privilege(r.oid, 'delete'))))"
+     "     else not (pg_catalog.has_schema_privilege((select c.relowner from pg_catalog.pg_class c"
+     "         where c.oid = $1), w.oid, 'usage')"
+     "       or pg_catalog.pg_has_role(w.nspowner, 'usage')) end" UNUSED},
     {"other_run",
      "select 'another walter is at work on this table', 'Wait for it to finish, or stop it first.'"
      "  from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.classid = 1463897172"
@@ -174,10 +203,13 @@ const Check CHECKS_TABLE[] = {
      "   else pg_catalog.format('publication %I publishes the table and is not carried over by this"
      " version', p.pubname) end,"
      "       case when p.puballtables then 'Replace it by a publication that lists its tables.'"
-     "         else 'ALTER PUBLICATION ... DROP TABLE first, and ADD TABLE again afterwards.' end"
+     "         else 'ALTER PUBLICATION ... DROP TABLE (or TABLES IN SCHEMA) first, and ADD it again"
+     " afterwards.' end"
      "  from pg_catalog.pg_publication p where (p.puballtables or exists ("
-     "    select from pg_catalog.pg_publication_rel r where r.prpubid = p.oid and r.prrelid = "
-     "$1))" UNUSED},
+     "    select from pg_catalog.pg_publication_tables t join pg_catalog.pg_class c"
+     "        on c.relname = t.tablename join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+     "       and n.nspname = t.schemaname"
+     "     where t.pubname = p.pubname and c.oid = $1))" UNUSED},
     {"row_security",
      "select pg_catalog.format('row level security is enabled on %s and is not carried over by this"
      " version', c.oid::pg_catalog.regclass), 'Use plain ALTER TABLE.'"

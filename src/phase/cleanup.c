@@ -12,9 +12,12 @@
 
 static const int64_t PATIENCE_US = 20 * INT64_C(1000000);
 
-/* Sessions of the run that are still there: a worker of a killed process, an unread walsender. */
+/*
+ * Sessions of the run that are still there: a worker of a killed process, an unread walsender, one
+ * that builds an index or waits for a lock and has not noticed that nobody waits for it.
+ */
 static bool
-end_sessions(Conn *conn, const RunNames *names, Err *err)
+end_sessions(Conn *conn, const RunNames *names, int spare_pid, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
@@ -22,13 +25,15 @@ end_sessions(Conn *conn, const RunNames *names, Err *err)
         " where (application_name like 'walter: ' || $1 || ' %'"
         "        or pid = (select active_pid from pg_catalog.pg_replication_slots"
         "                   where slot_name = $2))"
-        "   and pid <> pg_catalog.pg_backend_pid()";
+        "   and pid not in (pg_catalog.pg_backend_pid(), $3::pg_catalog.int4)";
+    AUTO(Text) *spare = mem_format("%d", spare_pid);
+    const char *const params[] = {names->run, names->slot, spare, NULL};
     int64_t until_us = clock_now_us() + PATIENCE_US;
 
     for (;;) {
         AUTO(Rows) *rows = NULL;
 
-        if (!query_one(conn, SQL, (const char *const[]){names->run, names->slot, NULL}, &rows, err))
+        if (!query_one(conn, SQL, params, &rows, err))
             return err_wrap(err, "ending the run's sessions");
         if (rows_int(rows, 0, 0) == 0)
             return true;
@@ -112,54 +117,89 @@ drop_empty_schema(Conn *conn, const char *schema, Err *err)
     return true;
 }
 
+/* What a session of the run was doing may have been the swap's COMMIT: only then is it certain. */
 static bool
-remove_run(Conn *conn, const RunNames *names, Err *err)
+is_swapped(const char *phase)
+{
+    return strcmp(phase, "swapped") == 0 || strcmp(phase, "done") == 0;
+}
+
+static bool
+remove_run(Conn *conn, const RunNames *names, int spare_pid, Arena *arena, Err *err)
 {
     AUTO(Text) *publication = sql_build("drop publication if exists %I", names->publication);
-    AUTO(Rows) *rows = NULL;
-    bool swapped;
+    const char *phase;
 
-    if (!query_run(conn, "select phase in ('swapped', 'done') from walter.run where run = $1",
-                   (const char *const[]){names->run, NULL}, &rows, err))
+    if (!end_sessions(conn, names, spare_pid, err) || !drop_slot(conn, names, err) ||
+        !state_read_phase(conn, names, arena, &phase, err))
         return false;
-    swapped = rows_count(rows) == 1 && rows_bool(rows, 0, 0);
-    if (!end_sessions(conn, names, err) || !drop_slot(conn, names, err) ||
-        !run_ddl(conn, publication, err) || !drop_shadow(conn, names, err) ||
-        !drop_empty_schema(conn, names->shadow_schema, err))
+    if (phase == NULL)
+        return true;
+    if (!run_ddl(conn, publication, err))
+        return err_wrap(err, "dropping the publication \"%s\"", names->publication);
+    if (!drop_shadow(conn, names, err) || !drop_empty_schema(conn, names->shadow_schema, err))
         return false;
     /* after the swap this schema holds the old table, which is the operator's */
-    if (!swapped && !drop_empty_schema(conn, names->schema, err))
+    if (!is_swapped(phase) && !drop_empty_schema(conn, names->schema, err))
         return false;
-    return state_end_run(conn, names, !swapped, err);
+    return state_end_run(conn, names, !is_swapped(phase), err);
 }
 
 bool
-cleanup_remove(Loop *loop, const ConnTarget *target, const RunNames *names, Err *err)
+cleanup_remove(Loop *loop, const ConnTarget *target, const RunNames *names, int spare_pid, Err *err)
 {
+    Arena *arena = arena_new();
     Conn *conn;
     bool ok;
 
     loop_shield(loop);
     conn = conn_open(loop, target, CONN_SQL, "cleanup", err);
-    ok = conn != NULL && remove_run(conn, names, err);
+    ok = conn != NULL && remove_run(conn, names, spare_pid, arena, err);
     conn_close(conn);
     loop_unshield(loop);
+    arena_free(arena);
     return ok;
 }
 
 /* ---- the command ---- */
 
+/* One run that cannot be removed, because it is another role's, does not keep the others. */
 static bool
 remove_dead(Loop *loop, const ConnTarget *target, const RunRecord *runs, int count, Err *err)
 {
     for (int i = 0; i < count; i++) {
+        Err failed = {0};
+
         if (runs[i].alive)
             continue;
-        if (!cleanup_remove(loop, target, &runs[i].names, err))
-            return err_wrap(err, "cleaning up run %s", runs[i].names.run);
-        log_info("run %s is removed", runs[i].names.run);
+        if (cleanup_remove(loop, target, &runs[i].names, 0, &failed)) {
+            log_info("run %s on %s is removed", runs[i].names.run, runs[i].table);
+            continue;
+        }
+        err_wrap(&failed, "cleaning up run %s on %s", runs[i].names.run, runs[i].table);
+        if (failed.kind == ERR_REFUSED)
+            err_hint(&failed, "Run it as the role that ran the migration, or as a superuser.");
+        if (err->kind == ERR_NONE)
+            *err = failed;
+        else
+            log_error(&failed);
     }
-    return true;
+    return err->kind == ERR_NONE;
+}
+
+static void
+show_dead(const RunRecord *run)
+{
+    printf("  statement          %s\n", run->statement);
+    printf("  replication slot   %s\n  publication        %s\n", run->names.slot,
+           run->names.publication);
+    if (is_swapped(run->phase))
+        printf("  the swap has happened: %s has its new definition, and the old table stays in"
+               " schema %s\n",
+               run->table, run->names.schema);
+    else
+        printf("  schemas            %s, %s\n", run->names.shadow_schema, run->names.schema);
+    printf("  helper tables      %s, %s\n", run->names.fence, run->names.position);
 }
 
 static int
@@ -175,14 +215,7 @@ show_runs(const RunRecord *runs, int count)
         if (run->alive)
             continue;
         dead++;
-        printf("  statement          %s\n", run->statement);
-        if (strcmp(run->phase, "swapped") == 0)
-            printf("  the swap has happened; the old table stays in schema %s\n",
-                   run->names.schema);
-        printf("  replication slot   %s\n  publication        %s\n  schemas            %s, %s\n"
-               "  helper tables      %s, %s\n",
-               run->names.slot, run->names.publication, run->names.shadow_schema, run->names.schema,
-               run->names.fence, run->names.position);
+        show_dead(run);
     }
     fflush(stdout);
     return dead;

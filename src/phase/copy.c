@@ -17,7 +17,6 @@
 #include "phase/migration.h"
 
 static const int64_t CHUNK_BYTES = 8 * INT64_C(1024) * 1024;
-static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
 enum { BUFFER_BYTES = 128 * 1024, RESTARTS_MAX = 5 };
 
 typedef enum {
@@ -49,7 +48,6 @@ struct Copy {
     int64_t next_block;
     bool assigned_last;
     int restarts;
-    int64_t checked_us;
     const char *outputs; /* quoted list of the shadow's columns that are written */
 };
 
@@ -120,7 +118,6 @@ copy_enter(Migration *run, Err *err)
     for (int i = 0; i < run->projection.output_count; i++)
         sql_add(&outputs, "%S%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
     copy->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
-    copy->checked_us = clock_now_us();
     if (!measure(run, copy, err))
         return err_wrap(err, "measuring %s", run->original.qualified);
     copy->worker_count = run->settings->jobs;
@@ -464,17 +461,6 @@ advance(Migration *run, Worker *worker, Err *err)
     return false;
 }
 
-static bool
-check_now_and_then(Migration *run, Err *err)
-{
-    int64_t now_us = clock_now_us();
-
-    if (now_us - run->copy->checked_us < CHECK_INTERVAL_US)
-        return true;
-    run->copy->checked_us = now_us;
-    return migration_check_definition(run, run->control, err);
-}
-
 Step
 copy_step(Migration *run, Err *err)
 {
@@ -494,7 +480,7 @@ copy_step(Migration *run, Err *err)
     }
     if (!busy && copy->assigned_last)
         return migration_check_definition(run, run->control, err) ? STEP_DONE : STEP_FAILED;
-    if (!check_now_and_then(run, err))
+    if (!migration_check_now_and_then(run, err))
         return STEP_FAILED;
     return moved || loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;
 }

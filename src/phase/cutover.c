@@ -13,59 +13,60 @@
 #include "phase/apply.h"
 #include "phase/definition.h"
 #include "phase/migration.h"
+#include "phase/sessions.h"
 
-/* Waiting longer than deadlock_timeout (1 s) makes autovacuum give way; blocks no reads or writes. */
-static const int64_t PATIENT_TIMEOUT_MS = 3000;
+/*
+ * Autovacuum gives way to who waits for deadlock_timeout (1 s by default); so long and a bit more we
+ * wait for the lock that blocks no reads and no writes.
+ */
+static const int64_t PATIENT_EXTRA_MS = 2000;
+static const int64_t PATIENT_LOOK_US = 300000;
 static const int64_t PAUSE_US = 1000000;
+static const int64_t FAR_PATIENCE_US = 3 * INT64_C(1000000);
+static const int64_t REPORT_INTERVAL_US = 5 * INT64_C(1000000);
 static const int64_t OUTCOME_PATIENCE_US = 60 * INT64_C(1000000);
+/* The server ends a session of ours that keeps its lock and says nothing for so much longer. */
+static const int64_t SILENCE_MS = 2000;
+static const int64_t SNAPSHOT_AGE_US = 1000000;
+/* So many descriptions go into one log line. */
+enum { BLOCKERS_SHOWN = 5 };
 
 struct Cutover {
     Conn *conn;
-    int64_t first_attempt_us;
-    int64_t reported_us; /* when blockers were last listed */
-    char *blockers;      /* the last list, to print it only when it changes */
-    int64_t granted_us;
+    int64_t entered_us;
+    int64_t patient_ms;
+    int64_t reported_us;  /* when a gate was last reported closed */
+    int64_t far_since_us; /* since when the drain would take too long, 0 = it would not */
+    int64_t granted_us;   /* the original is ours since then */
+    int64_t failures;     /* attempts and closed gates */
+    char *in_the_way;     /* who this attempt waited for, "" = nobody was seen */
+    char *fresh_xid;      /* from this transaction on nothing was applied ... */
+    int64_t fresh_at;     /* ... beyond so many changes */
 };
-
-static const char SQL_BLOCKERS[] =
-    "select b.pid, case when b.pid = 0 then"
-    "    (select 'prepared transaction ' || "
-    "coalesce(pg_catalog.string_agg(pg_catalog.quote_literal("
-    "       p.gid), ', '), '') from pg_catalog.pg_prepared_xacts p"
-    "      where p.database = pg_catalog.current_database())"
-    "  else pg_catalog.format('pid %s, user %s, %s, %s, %s s in transaction: %s', b.pid, a.usename,"
-    "    a.backend_type, a.state, pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp()"
-    "    - a.xact_start)),"
-    "    pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80)) end,"
-    "  coalesce(a.backend_type = 'client backend', false)"
-    "  from pg_catalog.unnest(pg_catalog.pg_blocking_pids($1)) b (pid)"
-    "  left join pg_catalog.pg_stat_activity a on a.pid = b.pid";
-
-/*
- * Sessions whose snapshot is older than the shadow's last rows would find the table empty or stale
- * after the swap.  A READ COMMITTED session that idles has no snapshot; one that runs a statement
- * of its own has it only for that statement, unless its transaction is older than the statement.
- */
-static const char SQL_OLD_SNAPSHOTS[] =
-    "select pg_catalog.format('pid %s, user %s, %s, %s s in transaction', pid, usename, state,"
-    "         pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - xact_start)))"
-    "  from pg_catalog.pg_stat_activity"
-    " where datname = pg_catalog.current_database() and backend_xmin is not null"
-    "   and pid <> pg_catalog.pg_backend_pid() and application_name not like 'walter: %'"
-    "   and backend_type = 'client backend'"
-    "   and pg_catalog.age(backend_xmin) > pg_catalog.age($1::xid)"
-    "   and (state like 'idle in transaction%'"
-    "        or (xact_start < query_start - interval '1 second'))";
 
 bool
 cutover_enter(Migration *run, Err *err)
 {
     Cutover *cutover = mem_new(1, sizeof *cutover);
+    AUTO(Rows) *rows = NULL;
 
     run->cutover = cutover;
-    cutover->first_attempt_us = clock_now_us();
+    cutover->entered_us = clock_now_us();
+    cutover->fresh_at = -1;
     cutover->conn = migration_connect(run, CONN_SQL, "cutover", err);
-    return cutover->conn != NULL;
+    if (cutover->conn == NULL ||
+        !query_simple(run->control,
+                      "select setting from pg_catalog.pg_settings where name = 'deadlock_timeout'",
+                      &rows, err))
+        return false;
+    cutover->patient_ms = rows_int(rows, 0, 0) + PATIENT_EXTRA_MS;
+    if (run->definition.partners.count > 0 &&
+        2 * run->settings->lock_timeout_ms > rows_int(rows, 0, 0))
+        log_warning("--lock-timeout is %lld ms and the server's deadlock_timeout %lld ms: where "
+                    "transactions write this table and one that a foreign key ties to it, the "
+                    "server may end theirs; half of deadlock_timeout is safe",
+                    (long long)run->settings->lock_timeout_ms, (long long)rows_int(rows, 0, 0));
+    return true;
 }
 
 void
@@ -74,188 +75,246 @@ cutover_leave(Migration *run)
     if (run->cutover == NULL)
         return;
     conn_close(run->cutover->conn);
-    free(run->cutover->blockers);
+    free(run->cutover->in_the_way);
+    free(run->cutover->fresh_xid);
     free(run->cutover);
     run->cutover = NULL;
 }
 
-/*
- * Keep applying while time passes or until the cutover's session has its answer.  Once the lock is
- * ours, a change that needs the original must wait: it would wait for ourselves.
- */
+/* Keep applying until then. */
 static bool
-apply_until(Migration *run, int64_t until_us, bool answer, Err *err)
+apply_for(Migration *run, int64_t duration_us, Err *err)
 {
-    while (clock_now_us() < until_us && !(answer && query_is_done(run->cutover->conn))) {
-        if (!apply_batch(run->apply, run->cutover->granted_us == 0, err) ||
+    int64_t until_us = clock_now_us() + duration_us;
+
+    while (clock_now_us() < until_us)
+        if (!apply_batch(run->apply, true, err) ||
             !loop_turn(run->loop, apply_outstanding(run->apply) > 0 ? clock_now_us() : until_us,
                        err))
             return false;
-    }
     return true;
 }
 
-/* ---- old snapshots ---- */
+/* ---- the gates: is an attempt worth what it costs the others? ---- */
 
-/* Anyone with a snapshot that cannot see what the shadow holds now?  *found says so. */
+/* Who has a snapshot that cannot see what the new table holds now?  *rows is new. */
 static bool
-find_old_snapshots(Migration *run, bool *found, Err *err)
+find_old_snapshots(Migration *run, bool locked, Rows **rows, Err *err)
 {
-    AUTO(Rows) *xid = NULL;
-    AUTO(Rows) *rows = NULL;
+    Cutover *cutover = run->cutover;
+    SnapshotLimit limit = {.copied_xid = run->copied_xid, .age_us = SNAPSHOT_AGE_US};
 
-    *found = false;
+    if (clock_now_us() - cutover->entered_us < limit.age_us)
+        limit.age_us = clock_now_us() - cutover->entered_us;
+    if (!locked && cutover->fresh_at != run->counters.changes_applied) {
+        if (!sessions_read_xid(run->control, &cutover->fresh_xid, err))
+            return false;
+        cutover->fresh_at = run->counters.changes_applied;
+    }
+    if (cutover->fresh_at == run->counters.changes_applied)
+        limit.fresh_xid = cutover->fresh_xid;
+    return sessions_with_old_snapshots(run->control, &limit, rows, err);
+}
+
+static bool
+check_snapshots(Migration *run, bool locked, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+    BUF_AUTO(list);
+
     if (run->settings->old_snapshots == OLD_SNAPSHOTS_IGNORE)
         return true;
-    if (!query_simple(run->control,
-                      "select pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text,"
-                      "       (pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text"
-                      "        ::numeric - 1)::text",
-                      &xid, err))
+    if (!find_old_snapshots(run, locked, &rows, err))
         return false;
-    {
-        AUTO(Text) *as_xid =
-            mem_format("%u", (unsigned)(uint32_t)strtoull(rows_text(xid, 0, 1), NULL, 10));
+    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
+        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 0));
+    if (rows_count(rows) == 0)
+        return true;
+    err_set(err, ERR_RETRY,
+            "waiting for an old snapshot, to which the new table would look empty or out of date: "
+            "%s",
+            buf_text(&list));
+    return err_hint(err, "End these transactions, or use --old-snapshots=ignore.");
+}
 
-        if (!query_run(run->control, SQL_OLD_SNAPSHOTS, (const char *const[]){as_xid, NULL}, &rows,
-                       err))
+/* Would the drain under the lock be short?  Try one without it; it also brings us close. */
+static bool
+measure_distance(Migration *run, bool *close, Err *err)
+{
+    int64_t deadline_us = clock_now_us() + run->settings->lock_hold_ms * 1000 / 2;
+    int64_t marker;
+
+    *close = false;
+    if (!apply_write_fence(run->apply, &marker, err))
+        return false;
+    if (apply_drain(run->apply, marker, deadline_us, true, err)) {
+        *close = apply_outstanding(run->apply) <= run->settings->delta_count;
+        return true;
+    }
+    if (err->kind != ERR_RETRY)
+        return false;
+    err_clear(err);
+    return true;
+}
+
+/*
+ * Before the lock: the same look-ups as under it.  They fail early where they can, and leave the
+ * session with warm caches and prepared statements, which makes the hold several times shorter.
+ */
+static bool
+look_before_locking(Migration *run, Err *err)
+{
+    for (int i = 0; i < (run->counters.lock_attempts == 0 ? 2 : 1); i++) {
+        AUTO(Text) *grants = NULL;
+
+        if (!migration_check_definition(run, run->cutover->conn, err) ||
+            !migration_check_publication(run, run->cutover->conn, err) ||
+            !definition_read_grants(run, run->cutover->conn, &grants, err))
             return false;
     }
-    *found = rows_count(rows) > 0;
-    for (int i = 0; *found && i < rows_count(rows) && i < 5; i++)
-        if (clock_now_us() - run->cutover->reported_us > 5000000)
-            log_info("waiting for an old snapshot, which would see the new table without its rows: "
-                     "%s",
-                     rows_text(rows, i, 0));
-    if (*found && clock_now_us() - run->cutover->reported_us > 5000000)
-        run->cutover->reported_us = clock_now_us();
     return true;
 }
 
 /* ---- the lock ---- */
 
-/* While the lock is waited for: who is in the way?  Printed when the answer changes. */
+/* While the lock is waited for: who is in the way?  Ends them when it is time for that. */
 static bool
-look_at_blockers(Migration *run, Err *err)
+look_who_is_in_the_way(Migration *run, Err *err)
 {
     Cutover *cutover = run->cutover;
-    AUTO(Text) *pid = mem_format("%d", conn_pid(cutover->conn));
+    const Settings *settings = run->settings;
+    int64_t waited_us = clock_now_us() - cutover->entered_us;
     AUTO(Rows) *rows = NULL;
     BUF_AUTO(list);
-    int64_t waited_us = clock_now_us() - cutover->first_attempt_us;
-    bool kill =
-        run->settings->kill_backends && waited_us >= run->settings->wait_time_for_lock_s * 1000000;
 
-    if (!query_run(run->control, SQL_BLOCKERS, (const char *const[]){pid, NULL}, &rows, err))
+    if (!sessions_in_the_way(run->control, conn_pid(cutover->conn), &rows, err))
         return false;
-    for (int i = 0; i < rows_count(rows); i++)
-        buf_printf(&list, "\n%s",
-                   rows_text(rows, i, 1) == NULL ? "unknown" : rows_text(rows, i, 1));
-    if (rows_count(rows) > 0 &&
-        (cutover->blockers == NULL || strcmp(cutover->blockers, buf_text(&list)) != 0)) {
-        for (int i = 0; i < rows_count(rows); i++)
-            log_info("in the way of the lock: %s",
-                     rows_text(rows, i, 1) == NULL ? "unknown" : rows_text(rows, i, 1));
-        mem_set_text(&cutover->blockers, buf_text(&list));
-    }
-    for (int i = 0; kill && i < rows_count(rows); i++) {
-        AUTO(Text) *victim = mem_format("%lld", (long long)rows_int(rows, i, 0));
+    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
+        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
+    if (rows_count(rows) > BLOCKERS_SHOWN)
+        buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
+    mem_set_text(&cutover->in_the_way, buf_text(&list));
+    return !settings->kill_backends || waited_us < settings->wait_time_for_lock_s * 1000000 ||
+           sessions_end(run->control, rows, err);
+}
 
-        if (!rows_bool(rows, i, 2))
-            continue;
-        log_warning("ending the session that is in the way: %s", rows_text(rows, i, 1));
-        if (!query_run(run->control, "select pg_catalog.pg_terminate_backend($1)",
-                       (const char *const[]){victim, NULL}, NULL, err)) {
-            log_warning("could not end it: %s", err->message);
-            err_clear(err);
-        }
+/*
+ * Wait for the cutover's session, until `until_us` at most.  With `apply` changes are applied
+ * meanwhile; without it they are only received, because the answer may be the lock, and then every
+ * moment counts.
+ */
+static bool
+wait_for_answer(Migration *run, int64_t until_us, bool apply, Err *err)
+{
+    while (clock_now_us() < until_us && !query_is_done(run->cutover->conn)) {
+        bool idle = !apply || apply_outstanding(run->apply) == 0;
+
+        if ((apply && !apply_batch(run->apply, true, err)) ||
+            !loop_turn(run->loop, idle ? until_us : clock_now_us(), err))
+            return false;
     }
     return true;
 }
 
-/* Send one statement of the lock sequence and wait for it; look for blockers after `look_us`. */
+typedef struct LockStep {
+    const char *sql;
+    int64_t look_us;    /* when to look who is in the way */
+    int64_t timeout_ms; /* the server's lock_timeout, for the message */
+    bool apply;
+} LockStep;
+
+/*
+ * One statement of the lock sequence.  ERR_RETRY when the lock is not granted in time; the session
+ * has then read its answer and can roll back.
+ */
 static bool
-wait_for_lock(Migration *run, const char *sql, int64_t look_us, Err *err)
+take_lock(Migration *run, const LockStep *step, Err *err)
 {
     Conn *conn = run->cutover->conn;
-    int64_t started_us = clock_now_us();
-    bool ok;
 
-    if (!query_send(conn, sql, err))
+    if (!query_send(conn, step->sql, err) ||
+        !wait_for_answer(run, clock_now_us() + step->look_us, step->apply, err) ||
+        (!query_is_done(conn) && !look_who_is_in_the_way(run, err)) ||
+        !wait_for_answer(run, INT64_MAX, step->apply, err))
         return false;
-    if (!apply_until(run, started_us + look_us, true, err))
-        return false;
-    if (!query_is_done(conn) && !look_at_blockers(run, err))
-        return false;
-    ok = apply_until(run, INT64_MAX / 2, true, err);
-    if (!ok && err->kind == ERR_RETRY) {
-        Err ignored = {0};
+    if (query_finish(conn, NULL, err))
+        return true;
+    if (err->kind == ERR_RETRY) {
+        const char *who = run->cutover->in_the_way;
 
-        /* the lock's own timeout ends this soon; then the session can roll back */
-        if (!query_finish(conn, NULL, &ignored))
-            err_clear(&ignored);
-        return false;
+        err_clear(err);
+        err_set(err, ERR_RETRY, "not granted within %lld ms%s%s", (long long)step->timeout_ms,
+                who == NULL || who[0] == '\0' ? "" : "; in the way of the lock: ",
+                who == NULL ? "" : who);
     }
-    ok = ok && query_finish(conn, NULL, err);
-    run->counters.lock_wait_us += clock_now_us() - started_us;
-    return ok;
+    return false;
+}
+
+/* The foreign keys' other tables: all of them within one more pulse. */
+static bool
+lock_partners(Migration *run, Err *err)
+{
+    const SqlList *partners = &run->definition.partners;
+    int64_t until_us = clock_now_us() + run->settings->lock_timeout_ms * 1000;
+
+    for (int i = 0; i < partners->count; i++) {
+        int64_t left_ms = (until_us - clock_now_us()) / 1000;
+        LockStep step = {.timeout_ms = left_ms > 0 ? left_ms : 1};
+        AUTO(Text) *sql =
+            sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode",
+                      step.timeout_ms, partners->items[i]);
+
+        step.sql = sql;
+        step.look_us = step.timeout_ms * 500;
+        if (!take_lock(run, &step, err))
+            return err_wrap(err, "lock on %s", partners->items[i]);
+    }
+    return true;
 }
 
 /*
  * First the lock that only vacuum and DDL notice, patiently; then the exclusive one, briefly.  Never
  * through a mode in between: that upgrade deadlocks with readers who then write.
+ *
+ * The server ends the session when it hears nothing of us: were we stopped or cut off while we hold
+ * the lock, everybody would wait.
  */
 static bool
 take_locks(Migration *run, Err *err)
 {
-    int64_t pulse_us = run->settings->lock_timeout_ms * 1000;
+    const Settings *settings = run->settings;
+    Cutover *cutover = run->cutover;
     AUTO(Text) *patient = sql_build(
-        "begin; set local lock_timeout to %D; lock table only %S in share update exclusive"
-        " mode",
-        PATIENT_TIMEOUT_MS, run->original.qualified);
+        "begin; set local idle_in_transaction_session_timeout to %D;"
+        "set local lock_timeout to %D; lock table only %S in share update exclusive mode",
+        settings->lock_hold_ms + SILENCE_MS, cutover->patient_ms, run->original.qualified);
     AUTO(Text) *brief =
-        sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode",
-                  run->settings->lock_timeout_ms, run->original.qualified);
+        sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode;"
+                  "set local statement_timeout to %D",
+                  settings->lock_timeout_ms, run->original.qualified, settings->lock_hold_ms);
+    const LockStep first = {.sql = patient,
+                            .look_us = PATIENT_LOOK_US,
+                            .timeout_ms = cutover->patient_ms,
+                            .apply = true};
+    const LockStep second = {.sql = brief,
+                             .look_us = settings->lock_timeout_ms * 500,
+                             .timeout_ms = settings->lock_timeout_ms};
+    int64_t asked_us;
+    bool granted;
 
-    if (!wait_for_lock(run, patient, 500000, err) || !wait_for_lock(run, brief, pulse_us / 2, err))
-        return false;
-    run->cutover->granted_us = clock_now_us();
-    for (int i = 0; i < run->definition.partners.count; i++) {
-        AUTO(Text) *partner = sql_build("lock table only %S in access exclusive mode",
-                                        run->definition.partners.items[i]);
-
-        if (!wait_for_lock(run, partner, pulse_us / 2, err))
-            return err_wrap(err, "locking %s", run->definition.partners.items[i]);
-    }
-    return true;
+    mem_set_text(&cutover->in_the_way, "");
+    if (!take_lock(run, &first, err))
+        return err_wrap(err, "lock that keeps VACUUM and DDL off %s", run->original.qualified);
+    asked_us = clock_now_us();
+    granted = take_lock(run, &second, err);
+    cutover->granted_us = clock_now_us();
+    run->counters.lock_wait_us += cutover->granted_us - asked_us;
+    if (!granted)
+        return err_wrap(err, "exclusive lock on %s", run->original.qualified);
+    return lock_partners(run, err);
 }
 
 /* ---- the swap ---- */
-
-static bool
-check_publication(Migration *run, Err *err)
-{
-    static const char SQL[] =
-        "select pg_catalog.count(*) from pg_catalog.pg_publication p"
-        "  join pg_catalog.pg_publication_rel r on r.prpubid = p.oid"
-        " where p.pubname = $1 and r.prrelid = $2::pg_catalog.oid and p.pubinsert and p.pubupdate"
-        "   and p.pubdelete and p.pubtruncate";
-    AUTO(Text) *oid = mem_format("%u", run->original.oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (run->settings->plugin != PLUGIN_PGOUTPUT)
-        return true;
-    if (!query_one(run->cutover->conn, SQL,
-                   (const char *const[]){run->names.publication, oid, NULL}, &rows, err))
-        return false;
-    if (rows_int(rows, 0, 0) == 1)
-        return true;
-    err_set(err, ERR_FAILED,
-            "publication \"%s\" was dropped or altered while the run was on, and "
-            "changes may be lost",
-            run->names.publication);
-    return err_hint(err, "Run walter cleanup, then start again.");
-}
 
 static void
 add_list(Buf *sql, const SqlList *list)
@@ -283,142 +342,222 @@ build_swap(Migration *run, Buf *sql, Err *err)
     return true;
 }
 
-/* After a lost connection: which table carries the name now?  Never guess. */
+/* The server says which table carries the name now, once the lost session is gone for certain. */
+static bool
+ask_outcome(Migration *run, Conn *conn, bool *certain, Err *err)
+{
+    static const char SQL[] =
+        "select exists (select from pg_catalog.pg_stat_activity where application_name = $1),"
+        "       exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
+        "         on n.oid = c.relnamespace where c.oid = $2::pg_catalog.oid and n.nspname = $3)";
+    AUTO(Text) *name = mem_format("walter: %s cutover", run->names.run);
+    AUTO(Text) *oid = mem_format("%u", run->shadow.oid);
+    AUTO(Rows) *rows = NULL;
+
+    *certain = false;
+    if (!query_one(conn, SQL, (const char *const[]){name, oid, run->original.schema, NULL}, &rows,
+                   err))
+        return false;
+    *certain = !rows_bool(rows, 0, 0);
+    run->swapped = *certain && rows_bool(rows, 0, 1);
+    return true;
+}
+
+/*
+ * The answer to COMMIT did not come: ask the server, until it can say.  Never guess.  All sessions
+ * may be gone; the one that brings the answer becomes the run's control session.
+ */
 static bool
 find_outcome(Migration *run, Err *lost)
 {
-    AUTO(Text) *pid = mem_format("%d", conn_pid(run->cutover->conn));
     int64_t until_us = clock_now_us() + OUTCOME_PATIENCE_US;
 
-    while (clock_now_us() < until_us) {
+    log_warning("%s at COMMIT of the swap; asking the server whether it has happened",
+                lost->message);
+    conn_close(run->cutover->conn);
+    run->cutover->conn = NULL;
+    migration_close_sessions(run);
+    while (clock_now_us() < until_us && !loop_is_stopping(run->loop)) {
         Err err = {0};
-        AUTO(Conn) *conn = migration_connect(run, CONN_SQL, "outcome", &err);
-        AUTO(Rows) *rows = NULL;
+        bool certain = false;
+        Conn *conn = migration_connect(run, CONN_SQL, "outcome", &err);
 
-        /* while the old session is still there, its COMMIT may be under way */
-        if (conn != NULL &&
-            query_run(conn,
-                      "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid, exists ("
-                      "  select from pg_catalog.pg_stat_activity where pid = $2)",
-                      (const char *const[]){run->original.qualified, pid, NULL}, &rows, &err) &&
-            !rows_bool(rows, 0, 1)) {
-            run->swapped = (uint32_t)rows_int(rows, 0, 0) == run->shadow.oid;
-            log_warning("lost the connection at COMMIT; the server says that the swap has %s",
+        if (conn != NULL && ask_outcome(run, conn, &certain, &err) && certain) {
+            conn_close(run->control);
+            run->control = conn;
+            log_warning("the server says that the swap has %s",
                         run->swapped ? "happened" : "not happened");
             if (run->swapped)
                 err_clear(lost);
             return run->swapped;
         }
-        if (!loop_pause(run->loop, 500000, &err))
+        conn_close(conn);
+        err_clear(&err);
+        if (!loop_pause(run->loop, 200000, &err))
             break;
     }
     lost->kind = ERR_UNKNOWN;
-    return err_hint(lost,
-                    "The connection was lost at COMMIT and the server cannot be asked.  Look "
-                    "whether %s has the new shape before doing anything else.",
+    err_wrap(lost, "the swap may have happened or not");
+    return err_hint(lost, "Look whether %s has the new shape before doing anything else.",
                     run->original.qualified);
 }
 
 static bool
 commit_swap(Migration *run, Err *err)
 {
+    Conn *conn = run->cutover->conn;
     bool ok;
 
     loop_shield(run->loop);
-    ok = query_exec(run->cutover->conn, "commit", err);
+    ok = query_exec(conn, "commit", err);
     if (ok)
         run->swapped = true;
-    else if (err->kind == ERR_LOST)
+    /* an error that is not the server's answer says nothing about the COMMIT */
+    else if (conn_is_lost(conn) || !query_is_done(conn))
         ok = find_outcome(run, err);
     loop_unshield(run->loop);
     return ok;
 }
 
-/*
- * Before the lock: the same look-ups as under it.  They fail early where they can, and leave the
- * session with warm caches and prepared statements, which makes the hold several times shorter.
- */
+/* Drain, compare, swap.  ERR_RETRY when it takes too long; the server watches the time, too. */
 static bool
-look_before_locking(Migration *run, Err *err)
+swap_until(Migration *run, int64_t deadline_us, Err *err)
 {
-    char *grants = NULL;
-
-    for (int i = 0; i < (run->counters.lock_attempts == 1 ? 2 : 1); i++) {
-        if (!migration_check_definition(run, run->cutover->conn, err) ||
-            !check_publication(run, err) ||
-            !definition_read_grants(run, run->cutover->conn, &grants, err))
-            return false;
-        free(grants);
-    }
-    return true;
-}
-
-/* Under the lock: drain, compare, swap.  ERR_RETRY when it takes too long. */
-static bool
-swap(Migration *run, Err *err)
-{
-    int64_t deadline_us = run->cutover->granted_us + run->settings->lock_hold_ms * 1000;
-    bool old_snapshots = false;
+    Conn *conn = run->cutover->conn;
     int64_t marker;
     BUF_AUTO(sql);
 
     if (!apply_write_fence(run->apply, &marker, err) ||
         !apply_drain(run->apply, marker, deadline_us, false, err) ||
-        !migration_check_definition(run, run->cutover->conn, err) || !check_publication(run, err) ||
-        !find_old_snapshots(run, &old_snapshots, err))
-        return false;
-    if (old_snapshots)
-        return err_set(err, ERR_RETRY, "a session has an old snapshot");
-    if (!build_swap(run, &sql, err) || !query_exec(run->cutover->conn, buf_text(&sql), err))
+        !migration_check_definition(run, conn, err) ||
+        !migration_check_publication(run, conn, err) || !check_snapshots(run, true, err) ||
+        !build_swap(run, &sql, err) || !query_exec(conn, buf_text(&sql), err))
         return false;
     if (clock_now_us() > deadline_us)
         return err_set(err, ERR_RETRY, "the swap took longer than --lock-hold");
-    if (!commit_swap(run, err))
-        return false;
-    run->counters.lock_hold_us = clock_now_us() - run->cutover->granted_us;
-    return true;
+    return commit_swap(run, err);
 }
 
-/* Rolled back: everything is as before.  Say why, pause with jitter, go on applying. */
+/* The locks are ours. */
+static bool
+swap(Migration *run, Err *err)
+{
+    int64_t granted_us = run->cutover->granted_us;
+
+    if (swap_until(run, granted_us + run->settings->lock_hold_ms * 1000, err)) {
+        run->counters.lock_hold_us = clock_now_us() - granted_us;
+        return true;
+    }
+    if (err_is_canceled(err)) {
+        err_clear(err);
+        err_set(err, ERR_RETRY, "the swap took longer than --lock-hold");
+    }
+    return false;
+}
+
+/* ---- attempts ---- */
+
+/* A closed gate is reported now and then. */
+static void
+report_gate(Migration *run, const char *text)
+{
+    int64_t now_us = clock_now_us();
+
+    if (run->cutover->reported_us != 0 && now_us - run->cutover->reported_us < REPORT_INTERVAL_US)
+        return;
+    run->cutover->reported_us = now_us;
+    log_info("%s", text);
+}
+
+/*
+ * Not this time; everything is as before.  Pause with jitter and go on applying, unless the limit is
+ * reached.
+ */
 static Step
-pause_after_attempt(Migration *run, Err *err)
+pause_or_give_up(Migration *run, Err *err)
 {
     const Settings *settings = run->settings;
     int64_t pause_us = PAUSE_US / 2 + (int64_t)random() % PAUSE_US;
 
-    log_info("cutover attempt %lld: %s; trying again", (long long)run->counters.lock_attempts,
-             err->message);
-    if (settings->cutover_retries > 0 && run->counters.lock_attempts > settings->cutover_retries) {
+    if (settings->cutover_retries > 0 && ++run->cutover->failures > settings->cutover_retries) {
         err->kind = ERR_CUTOVER;
         err_hint(err, "End the sessions in the way, or use --kill-backends, or raise "
                       "--cutover-retries, --lock-timeout or --lock-hold.");
         err_wrap(err, "the cutover was not reached in %lld attempts",
-                 (long long)run->counters.lock_attempts);
+                 (long long)run->cutover->failures);
         return STEP_FAILED;
     }
     err_clear(err);
-    return apply_until(run, clock_now_us() + pause_us, false, err) ? STEP_MORE : STEP_FAILED;
+    return apply_for(run, pause_us, err) ? STEP_MORE : STEP_FAILED;
+}
+
+static bool
+reconnect(Migration *run, Err *err)
+{
+    Err failed = {0};
+
+    conn_close(run->cutover->conn);
+    run->cutover->conn = migration_connect(run, CONN_SQL, "cutover", &failed);
+    if (run->cutover->conn != NULL)
+        return true;
+    *err = failed;
+    return false;
+}
+
+/*
+ * Give the lock back.  Where the server has ended our session before the COMMIT - because we were
+ * silent for too long, or by somebody's hand - nothing is lost but the attempt.
+ */
+static bool
+roll_back(Migration *run, Err *err)
+{
+    query_rollback(run->cutover->conn);
+    if (!conn_is_lost(run->cutover->conn))
+        return err->kind == ERR_RETRY;
+    if (err->kind != ERR_RETRY && err->kind != ERR_LOST)
+        return false;
+    err->kind = ERR_RETRY;
+    return reconnect(run, err);
+}
+
+static Step
+attempt(Migration *run, Err *err)
+{
+    long long number = (long long)++run->counters.lock_attempts;
+
+    if (take_locks(run, err) && swap(run, err)) {
+        log_info("cutover attempt %lld: swapped, lock held for %.1f ms", number,
+                 (double)run->counters.lock_hold_us / 1000);
+        return STEP_DONE;
+    }
+    if (run->cutover->conn == NULL || !roll_back(run, err))
+        return STEP_FAILED;
+    log_info("cutover attempt %lld: %s", number, err->message);
+    return pause_or_give_up(run, err);
 }
 
 Step
 cutover_step(Migration *run, Err *err)
 {
-    bool old_snapshots = false;
+    Cutover *cutover = run->cutover;
+    bool close = false;
 
-    if (!find_old_snapshots(run, &old_snapshots, err))
+    if (!look_before_locking(run, err) || !measure_distance(run, &close, err))
         return STEP_FAILED;
-    if (old_snapshots)
-        return apply_until(run, clock_now_us() + PAUSE_US, false, err) ? STEP_MORE : STEP_FAILED;
-    run->counters.lock_attempts++;
-    run->cutover->granted_us = 0;
-    if (look_before_locking(run, err) && take_locks(run, err) && swap(run, err)) {
-        log_info("swapped: attempt %lld, lock held for %.1f ms",
-                 (long long)run->counters.lock_attempts, (double)run->counters.lock_hold_us / 1000);
-        return STEP_DONE;
+    if (!close) {
+        /* for a moment this is nothing to speak of */
+        if (cutover->far_since_us == 0)
+            cutover->far_since_us = clock_now_us();
+        if (clock_now_us() - cutover->far_since_us > FAR_PATIENCE_US)
+            report_gate(run, "too many changes come in to be applied under the lock within "
+                             "--lock-hold; waiting for a quieter moment");
+        return STEP_MORE;
     }
+    cutover->far_since_us = 0;
+    if (check_snapshots(run, false, err))
+        return attempt(run, err);
     if (err->kind != ERR_RETRY)
         return STEP_FAILED;
-    query_rollback(run->cutover->conn);
-    run->cutover->granted_us = 0;
-    return pause_after_attempt(run, err);
+    report_gate(run, err->message);
+    return pause_or_give_up(run, err);
 }

@@ -7,9 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
-#include "phase/apply.h"
 #include "phase/migration.h"
-#include "phase/stream.h"
 
 enum { LOCK_TRIES = 60 };
 
@@ -88,11 +86,8 @@ drop_old_table(Migration *run, Err *err)
 static bool
 remove_machinery(Migration *run, Err *err)
 {
-    apply_close(run->apply);
-    run->apply = NULL;
-    stream_close(run->stream);
-    run->stream = NULL;
-    return cleanup_remove(run->loop, &run->target, &run->names, err);
+    migration_close_sessions(run);
+    return cleanup_remove(run->loop, &run->target, &run->names, conn_pid(run->control), err);
 }
 
 bool

@@ -103,6 +103,8 @@ index_step(Migration *run, Err *err)
             return STEP_FAILED;
         busy = busy || build->builders[i].busy;
     }
+    if (!migration_check_now_and_then(run, err))
+        return STEP_FAILED;
     if (busy)
         return loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;
     if (!build->finished && !finish(run, err))

@@ -15,6 +15,9 @@
 
 static const int64_t TERMINAL_INTERVAL_US = 500000;
 static const int64_t LOG_INTERVAL_US = 10 * INT64_C(1000000);
+static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
+/* How long a server that went away may take to come back, for cleaning up. */
+static const int64_t RETURN_PATIENCE_US = 10 * INT64_C(1000000);
 
 typedef enum {
     PHASE_PREFLIGHT = 0,
@@ -42,8 +45,8 @@ static const struct {
 } PHASES[] = {
     [PHASE_PREFLIGHT] = {"preflight", "checking", preflight_run, NULL, NULL, PHASE_SHADOW},
     [PHASE_SHADOW] = {"shadow", "creating the shadow table", shadow_enter, NULL, NULL, PHASE_SLOT},
-    [PHASE_SLOT] = {"slot", "creating the replication slot", capture_enter, capture_step, NULL,
-                    PHASE_COPY},
+    [PHASE_SLOT] = {"slot", "creating the replication slot", capture_enter, capture_step,
+                    capture_leave, PHASE_COPY},
     [PHASE_COPY] = {"copy", "copying", copy_enter, copy_step, copy_leave, PHASE_INDEX},
     [PHASE_INDEX] = {"index", "building indexes", index_enter, index_step, index_leave,
                      PHASE_CATCHUP},
@@ -70,10 +73,13 @@ migration_connect_owner(Migration *run, ConnKind kind, const char *purpose, Err 
     Conn *conn = migration_connect(run, kind, purpose, err);
     AUTO(Text) *sql = sql_build("set role %I", run->original.owner);
 
-    if (conn != NULL && !query_exec(conn, sql, err)) {
+    if (conn == NULL)
+        return NULL;
+    if (!query_exec(conn, sql, err)) {
         conn_close(conn);
         return NULL;
     }
+    conn_judge_data(conn);
     return conn;
 }
 
@@ -109,6 +115,55 @@ migration_check_definition(Migration *run, Conn *conn, Err *err)
             run->original.qualified);
     return err_hint(err, "Nothing was swapped.  Start again; the new run begins from the new "
                          "definition.");
+}
+
+bool
+migration_check_publication(Migration *run, Conn *conn, Err *err)
+{
+    /* the rows' own xmin: altered and altered back is altered, too */
+    static const char SQL[] =
+        "select coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', p.oid, p.xmin, r.oid,"
+        "         r.xmin, r.prrelid), ',' order by r.oid), '')"
+        "  from pg_catalog.pg_publication p"
+        "  join pg_catalog.pg_publication_rel r on r.prpubid = p.oid where p.pubname = $1";
+    AUTO(Rows) *rows = NULL;
+
+    if (run->settings->plugin != PLUGIN_PGOUTPUT)
+        return true;
+    if (!query_one(conn, SQL, (const char *const[]){run->names.publication, NULL}, &rows, err))
+        return err_wrap(err, "reading publication \"%s\"", run->names.publication);
+    if (run->publication_mark == NULL)
+        run->publication_mark = mem_copy_text(rows_text(rows, 0, 0));
+    if (strcmp(run->publication_mark, rows_text(rows, 0, 0)) == 0)
+        return true;
+    err_set(err, ERR_FAILED,
+            "publication \"%s\" was dropped or altered by somebody else while the run was on, and "
+            "changes may be lost",
+            run->names.publication);
+    return err_hint(err, "Nothing was swapped.  Start again.");
+}
+
+bool
+migration_check_now_and_then(Migration *run, Err *err)
+{
+    int64_t now_us = clock_now_us();
+
+    if (now_us - run->definition_checked_us < CHECK_INTERVAL_US)
+        return true;
+    run->definition_checked_us = now_us;
+    return migration_check_definition(run, run->control, err) &&
+           migration_check_publication(run, run->control, err);
+}
+
+void
+migration_close_sessions(Migration *run)
+{
+    apply_close(run->apply);
+    stream_close(run->stream);
+    conn_close(run->keeper);
+    run->apply = NULL;
+    run->stream = NULL;
+    run->keeper = NULL;
 }
 
 /* ---- progress ---- */
@@ -152,14 +207,27 @@ show_progress(void *owner, short ready, Err *err)
 
 /* ---- the road ---- */
 
+/* A session that idles is only noticed to be gone when somebody looks. */
+static bool
+check_sessions(const Migration *run, Err *err)
+{
+    if (run->control != NULL && conn_is_lost(run->control))
+        return conn_explain_loss(run->control, err);
+    if (run->keeper != NULL && conn_is_lost(run->keeper))
+        return conn_explain_loss(run->keeper, err);
+    return true;
+}
+
 static bool
 run_phase(Migration *run, Phase phase, Err *err)
 {
     Step step = STEP_DONE;
     bool ok = PHASES[phase].enter(run, err);
 
-    while (ok && PHASES[phase].step != NULL && (step = PHASES[phase].step(run, err)) == STEP_MORE)
-        ;
+    if (ok && PHASES[phase].step != NULL)
+        do
+            step = check_sessions(run, err) ? PHASES[phase].step(run, err) : STEP_FAILED;
+        while (step == STEP_MORE);
     if (PHASES[phase].leave != NULL)
         PHASES[phase].leave(run);
     return ok && step == STEP_DONE;
@@ -185,40 +253,76 @@ walk(Migration *run, Watcher *watcher, Err *err)
     return true;
 }
 
+/* ---- failure ---- */
+
+/* First of all the operator is told why; cleaning up may take a while. */
 static void
-close_sessions(Migration *run)
+tell(const Migration *run, Err *err)
 {
-    apply_close(run->apply);
-    stream_close(run->stream);
-    conn_close(run->keeper);
-    run->apply = NULL;
-    run->stream = NULL;
-    run->keeper = NULL;
+    log_progress(NULL);
+    /* nobody tries again any more */
+    if (err->kind == ERR_RETRY)
+        err->kind = ERR_FAILED;
+    if (err->kind == ERR_STOPPED)
+        log_warning("%s", err->message);
+    else if (!err->told)
+        log_error(err);
+    err->told = true;
+    if (run->swapped)
+        log_warning("the swap has happened: %s has its new definition", run->original.qualified);
 }
 
-/* Give a failure its words, and remove what the run has made; before the swap nothing may stay. */
+/* A server that went away may be back in a moment; a slot left behind would hold WAL back. */
+static bool
+remove_when_back(Migration *run, Err *err)
+{
+    int64_t until_us = clock_now_us() + RETURN_PATIENCE_US;
+    bool said = false;
+
+    while (!cleanup_remove(run->loop, &run->target, &run->names, 0, err)) {
+        Err stopped = {0};
+
+        if (err->kind != ERR_LOST || clock_now_us() > until_us)
+            return false;
+        if (!said)
+            log_info("the server cannot be reached; trying for %d s to remove what the run has "
+                     "made",
+                     (int)(RETURN_PATIENCE_US / 1000000));
+        said = true;
+        if (!loop_pause(run->loop, 500000, &stopped))
+            return false;
+        err_clear(err);
+    }
+    return true;
+}
+
+/* Remove what the run has made; before the swap nothing may stay. */
 static void
 clean_up_after_failure(Migration *run, Err *err)
 {
     Err failed = {0};
 
-    close_sessions(run);
-    if (!run->started || err->kind == ERR_UNKNOWN)
+    migration_close_sessions(run);
+    /* its last statement may still be under way, and must not make anything from here on */
+    conn_close(run->control);
+    run->control = NULL;
+    tell(run, err);
+    if (!run->started)
         return;
-    if (run->swapped && err->kind == ERR_STOPPED)
+    if (err->kind == ERR_UNKNOWN) {
+        log_warning("nothing is removed before that is clear; then run walter cleanup");
         return;
-    log_progress(NULL);
+    }
     log_info("removing what the run has made");
-    if (cleanup_remove(run->loop, &run->target, &run->names, &failed)) {
+    if (remove_when_back(run, &failed)) {
         if (!run->swapped)
-            log_info("the original table %s is as it was", run->original.qualified);
+            log_info("all of it is removed, and %s is as it was", run->original.qualified);
         return;
     }
     log_error(&failed);
-    log_warning(
-        "replication slot \"%s\" may be left behind and hold back WAL: run walter cleanup, or "
-        "SELECT pg_drop_replication_slot('%s');",
-        run->names.slot, run->names.slot);
+    log_warning("run walter cleanup as soon as the server can be reached: until then replication "
+                "slot \"%s\" may hold back its WAL",
+                run->names.slot);
 }
 
 static void
@@ -251,7 +355,7 @@ perform(Migration *run, Err *err)
         log_summary(run);
     else
         clean_up_after_failure(run, err);
-    close_sessions(run);
+    migration_close_sessions(run);
     return ok;
 }
 
@@ -269,6 +373,7 @@ perform_run(const Settings *settings, Err *err)
 
     conn_close(run.control);
     free(run.original_digest);
+    free(run.publication_mark);
     arena_free(run.arena);
     return ok;
 }

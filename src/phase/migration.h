@@ -21,6 +21,7 @@
 
 typedef struct Stream Stream;
 typedef struct Apply Apply;
+typedef struct Capture Capture;
 typedef struct Copy Copy;
 typedef struct IndexBuild IndexBuild;
 typedef struct Cutover Cutover;
@@ -75,6 +76,7 @@ typedef struct Migration {
     TableShape original;
     uint32_t original_filenode;
     char *original_digest;
+    char *publication_mark; /* see migration_check_publication; NULL before there is one */
     TableShape shadow;
     const char *shadow_qualified; /* walter_<run>.<name>, quoted */
     Projection projection;
@@ -88,10 +90,13 @@ typedef struct Migration {
     Lsn consistent_lsn;
     Stream *stream;
     Apply *apply;
+    Capture *capture;
     Copy *copy;
     IndexBuild *index;
     Cutover *cutover;
-    bool place_changed; /* the original was rewritten during the copy, which began anew */
+    int64_t definition_checked_us;
+    const char *copied_xid; /* snapshots from before this transaction lack copied rows */
+    bool place_changed;     /* the original was rewritten during the copy, which began anew */
     bool swapped;
     Counters counters;
 } Migration;
@@ -107,6 +112,7 @@ NODISCARD bool shadow_enter(Migration *run, Err *err);
 /* phase/capture.c: publication, slot, snapshot, stream. */
 NODISCARD bool capture_enter(Migration *run, Err *err);
 NODISCARD Step capture_step(Migration *run, Err *err);
+void capture_leave(Migration *run);
 
 /* phase/copy.c */
 NODISCARD bool copy_enter(Migration *run, Err *err);
@@ -131,11 +137,15 @@ void cutover_leave(Migration *run);
 NODISCARD bool finish_enter(Migration *run, Err *err);
 
 /*
- * phase/cleanup.c: remove everything that a run made and has not turned into the result.  Opens a
- * session of its own.  Shielded from stop requests.
+ * phase/cleanup.c: remove everything that a run made and has not turned into the result, the run's
+ * other sessions first; `spare_pid` (0 = none) is one to leave alone.  Opens a session of its own.
+ * Shielded from stop requests.
  */
 NODISCARD bool cleanup_remove(Loop *loop, const ConnTarget *target, const RunNames *names,
-                              Err *err);
+                              int spare_pid, Err *err);
+
+/* Close apply, the stream and the keeper, for good. */
+void migration_close_sessions(Migration *run);
 
 /* Open one more session of this run: "walter: <run> <purpose>". */
 Conn *migration_connect(Migration *run, ConnKind kind, const char *purpose, Err *err);
@@ -148,6 +158,15 @@ void sql_list_add(Migration *run, SqlList *list, const char *text);
 
 /* Fail when the original's definition is not what preflight read. */
 NODISCARD bool migration_check_definition(Migration *run, Conn *conn, Err *err);
+
+/*
+ * Fail when the publication is not the very one that the run made; the first call notes which that
+ * is.  Changes that it did not publish are lost, on 18 without an error.
+ */
+NODISCARD bool migration_check_publication(Migration *run, Conn *conn, Err *err);
+
+/* Both, every few seconds: for steps that come round often. */
+NODISCARD bool migration_check_now_and_then(Migration *run, Err *err);
 
 /* `walter perform`, whole. */
 NODISCARD bool perform_run(const Settings *settings, Err *err);

@@ -30,7 +30,7 @@ check_direct(Migration *run, Err *err)
     return true;
 }
 
-/* All objections are logged, the first one becomes the error. */
+/* All objections are logged, in their order; the first one becomes the error. */
 static bool
 run_checks(Migration *run, const Check *checks, Err *err)
 {
@@ -50,12 +50,12 @@ run_checks(Migration *run, const Check *checks, Err *err)
 
             err_set(&objection, ERR_REFUSED, "%s", rows_text(rows, row, 0));
             err_hint(&objection, "%s", rows_text(rows, row, 1));
+            log_error(&objection);
             if (objections++ == 0)
                 *err = objection;
-            else
-                log_error(&objection);
         }
     }
+    err->told = objections > 0;
     return objections == 0;
 }
 
@@ -84,7 +84,10 @@ find_table(Migration *run, Err *err)
                     run->settings->schema, path);
 }
 
-/* A dead run's leftovers hold WAL back; they go first. */
+/*
+ * Earlier runs on this table, which after their swap is the one that was their shadow: a dead one's
+ * leftovers hold WAL back and go first, one that is still finishing changes the definition.
+ */
 static bool
 check_leftovers(Migration *run, Err *err)
 {
@@ -93,12 +96,18 @@ check_leftovers(Migration *run, Err *err)
 
     if (!state_list_unfinished(run->control, run->arena, &runs, &count, err))
         return false;
-    for (int i = 0; i < count; i++)
-        if (runs[i].original_oid == run->original.oid && !runs[i].alive) {
-            err_set(err, ERR_REFUSED, "an earlier run on %s, begun %s, was interrupted",
-                    runs[i].table, runs[i].started_at);
-            return err_hint(err, "Run walter cleanup first; it shows what it removes.");
+    for (int i = 0; i < count; i++) {
+        if (runs[i].original_oid != run->original.oid && runs[i].shadow_oid != run->original.oid)
+            continue;
+        if (runs[i].alive) {
+            err_set(err, ERR_REFUSED, "another walter, begun %s, is at work on this table",
+                    runs[i].started_at);
+            return err_hint(err, "Wait for it to finish, or stop it first.");
         }
+        err_set(err, ERR_REFUSED, "an earlier run on %s, begun %s, was interrupted", runs[i].table,
+                runs[i].started_at);
+        return err_hint(err, "Run walter cleanup first; it shows what it removes.");
+    }
     return true;
 }
 
@@ -115,16 +124,29 @@ check_actions(const Migration *run, Err *err)
     return true;
 }
 
+/* What the role may do; less than everything is worth a word where somebody will look for it. */
 static bool
 read_role(Migration *run, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
     if (!query_one(run->control,
-                   "select rolsuper from pg_catalog.pg_roles where rolname = current_user", NULL,
-                   &rows, err))
+                   "select rolsuper, pg_catalog.pg_has_role('pg_read_all_stats', 'usage'),"
+                   "       pg_catalog.pg_has_role('pg_signal_backend', 'usage'),"
+                   "       pg_catalog.quote_ident(rolname)"
+                   "  from pg_catalog.pg_roles where rolname = current_user",
+                   NULL, &rows, err))
         return false;
     run->is_superuser = rows_bool(rows, 0, 0);
+    if (!run->is_superuser && !rows_bool(rows, 0, 1))
+        log_info(
+            "what other roles' sessions do is hidden from role %s; to see it where they are in "
+            "the way: GRANT pg_read_all_stats TO %s;",
+            rows_text(rows, 0, 3), rows_text(rows, 0, 3));
+    if (run->settings->kill_backends && !run->is_superuser && !rows_bool(rows, 0, 2))
+        log_warning("--kill-backends can only end role %s's own sessions; for the others: GRANT "
+                    "pg_signal_backend TO %s;",
+                    rows_text(rows, 0, 3), rows_text(rows, 0, 3));
     return true;
 }
 
@@ -172,8 +194,8 @@ preflight_run(Migration *run, Err *err)
     run->control = conn_open(run->loop, &run->target, CONN_SQL, "control", err);
     if (run->control == NULL || !check_direct(run, err) || !read_role(run, err) ||
         !find_table(run, err) || !run_checks(run, CHECKS_SERVER, err) ||
-        !run_checks(run, CHECKS_TABLE, err) || !check_leftovers(run, err) ||
-        !check_actions(run, err) || !read_table(run, err) ||
+        !run_checks(run, CHECKS_KIND, err) || !run_checks(run, CHECKS_TABLE, err) ||
+        !check_leftovers(run, err) || !check_actions(run, err) || !read_table(run, err) ||
         !state_lock_table(run->control, run->original.oid, err) ||
         !state_new_run(run->control, run->arena, &run_id, err))
         return false;

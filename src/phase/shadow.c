@@ -287,8 +287,12 @@ record(Migration *run, Conn *conn, Err *err)
                             .plugin =
                                 run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json"};
 
-    return query_exec(conn, "reset role", err) && state_start_run(conn, &run->names, &start, err) &&
-           query_exec(conn, "commit", err);
+    if (!query_exec(conn, "reset role", err) || !state_prepare(conn, err) ||
+        !state_start_run(conn, &run->names, &start, err))
+        return false;
+    /* from here on there may be something to clean up, whatever the answer is */
+    run->started = true;
+    return query_exec(conn, "commit", err);
 }
 
 /* Values go in binary between the copy's two ends only if every type on both sides can. */
@@ -320,7 +324,7 @@ shadow_enter(Migration *run, Err *err)
     AUTO(Conn) *conn = migration_connect(run, CONN_EXPRESSIONS, "shadow", err);
     AUTO(Text) *qualified = NULL;
 
-    if (conn == NULL || !state_prepare(run->control, err))
+    if (conn == NULL)
         return false;
     projection_begin(&run->original, run->arena, &run->projection);
     qualified = sql_build("%I.%I", run->names.shadow_schema, run->original.name);
@@ -329,7 +333,6 @@ shadow_enter(Migration *run, Err *err)
         query_rollback(conn);
         return false;
     }
-    run->started = true;
     choose_formats(run);
     log_info("shadow table %s created, %d of its %d columns are filled from the original",
              run->shadow_qualified, run->projection.output_count, run->shadow.column_count);

@@ -1,0 +1,108 @@
+/* Other people's sessions; see sessions.h. */
+#include "phase/sessions.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+
+/*
+ * Of another role's session only pid, user and application are visible without pg_read_all_stats.
+ * Background processes (autovacuum) have no user.
+ */
+static const char SQL_IN_THE_WAY[] =
+    "with b as (select distinct u.pid from pg_catalog.unnest("
+    "             pg_catalog.pg_blocking_pids($1::pg_catalog.int4)) u (pid))"
+    "select b.pid, pg_catalog.format('pid %s, %s', b.pid, case"
+    "         when a.pid is null then 'already gone'"
+    "         when a.usename is null then pg_catalog.format('%s: %s', a.backend_type,"
+    "           pg_catalog.left(a.query, 80))"
+    "         when a.xact_start is null then pg_catalog.format('user %s, doing what this role may"
+    " not see', a.usename)"
+    "         else pg_catalog.format('user %s, %s, in transaction for %s s: %s', a.usename, "
+    "a.state,"
+    "           pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)),"
+    "           pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80)) end),"
+    "       a.usename is not null and coalesce(a.backend_type, 'client backend') = 'client backend'"
+    "         and a.application_name not like 'walter: %'"
+    "  from b left join pg_catalog.pg_stat_activity a on a.pid = b.pid where b.pid <> 0"
+    " union all"
+    " select 0, pg_catalog.format('prepared transaction %L, owner %s, since %s; only COMMIT "
+    "PREPARED"
+    " or ROLLBACK PREPARED ends it', p.gid, p.owner,"
+    "         pg_catalog.to_char(p.prepared, 'YYYY-MM-DD HH24:MI:SS')), false"
+    "  from pg_catalog.pg_prepared_xacts p"
+    " where exists (select from b where b.pid = 0) and exists ("
+    "    select from pg_catalog.pg_locks h join pg_catalog.pg_locks w on w.relation = h.relation"
+    "       and w.database = h.database and w.pid = $1::pg_catalog.int4 and not w.granted"
+    "     where h.pid is null and h.granted and h.locktype = 'relation'"
+    "       and h.virtualtransaction = '-1/' || p.transaction::text)";
+
+static const char SQL_OLD_SNAPSHOTS[] =
+    "select pg_catalog.format('pid %s, user %s, %s', pid, usename, case when xact_start is null"
+    "         then 'doing what this role may not see (GRANT pg_read_all_stats shows it)'"
+    "         else pg_catalog.format('%s, in transaction for %s s', state, pg_catalog.round("
+    "           extract(epoch from pg_catalog.clock_timestamp() - xact_start))) end)"
+    "  from pg_catalog.pg_stat_activity"
+    " where datname = pg_catalog.current_database() and backend_xmin is not null"
+    "   and pid <> pg_catalog.pg_backend_pid() and application_name not like 'walter: %'"
+    "   and coalesce(backend_type, 'client backend') = 'client backend'"
+    "   and case when xact_start is null"
+    "         then pg_catalog.age(backend_xmin)"
+    "              > pg_catalog.age($1::pg_catalog.xid8::pg_catalog.xid)"
+    "       else pg_catalog.age(backend_xmin) > pg_catalog.age(coalesce("
+    "                nullif($2, '')::pg_catalog.xid8, pg_catalog.pg_snapshot_xmax("
+    "                pg_catalog.pg_current_snapshot()))::pg_catalog.xid)"
+    "         and xact_start < pg_catalog.clock_timestamp()"
+    "                          - $3::pg_catalog.float8 * interval '1 microsecond'"
+    "         and (state like 'idle in transaction%'"
+    "              or xact_start < query_start - interval '1 second') end";
+
+bool
+sessions_in_the_way(Conn *control, int pid, Rows **rows, Err *err)
+{
+    AUTO(Text) *waiter = mem_format("%d", pid);
+
+    return query_run(control, SQL_IN_THE_WAY, (const char *const[]){waiter, NULL}, rows, err);
+}
+
+bool
+sessions_end(Conn *control, const Rows *rows, Err *err)
+{
+    for (int i = 0; i < rows_count(rows); i++) {
+        if (!rows_bool(rows, i, 2))
+            continue;
+        log_warning("ending the session that is in the way: %s", rows_text(rows, i, 1));
+        if (query_run(control, "select pg_catalog.pg_terminate_backend($1::pg_catalog.int4)",
+                      (const char *const[]){rows_text(rows, i, 0), NULL}, NULL, err))
+            continue;
+        if (err->kind != ERR_REFUSED)
+            return false;
+        log_warning("could not end it: %s", err->message);
+        err_clear(err);
+    }
+    return true;
+}
+
+bool
+sessions_with_old_snapshots(Conn *control, const SnapshotLimit *limit, Rows **rows, Err *err)
+{
+    AUTO(Text) *age = mem_format("%lld", (long long)limit->age_us);
+
+    return query_run(control, SQL_OLD_SNAPSHOTS,
+                     (const char *const[]){limit->copied_xid,
+                                           limit->fresh_xid == NULL ? "" : limit->fresh_xid, age,
+                                           NULL},
+                     rows, err);
+}
+
+bool
+sessions_read_xid(Conn *control, char **xid, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_simple(control,
+                      "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())", &rows,
+                      err))
+        return false;
+    mem_set_text(xid, rows_text(rows, 0, 0));
+    return true;
+}

@@ -1,0 +1,50 @@
+/*
+ * Other people's sessions: who is in the way of the cutover's lock, and who would find the new table
+ * without its rows.  Reads the server's views; ends a session only where it is told to.
+ */
+#ifndef WALTER_SESSIONS_H
+#define WALTER_SESSIONS_H
+
+#include <stdint.h>
+
+#include "pg/query.h"
+
+/*
+ * Who keeps the session with server process id `pid` from the lock that it waits for: sessions, and
+ * prepared transactions by name.  *rows is new: process id (0 for a prepared transaction),
+ * description, and whether ending it could help (true for client sessions, not our own).
+ */
+NODISCARD bool sessions_in_the_way(Conn *control, int pid, Rows **rows, Err *err);
+
+/*
+ * End the sessions of `rows` (from sessions_in_the_way) that may be ended, and log which.  One that
+ * cannot be ended is logged, too, and is no failure.
+ */
+NODISCARD bool sessions_end(Conn *control, const Rows *rows, Err *err);
+
+/* Which snapshots are too old for the swap. */
+typedef struct SnapshotLimit {
+    const char *copied_xid; /* older than this transaction id: copied rows are missing */
+    const char *fresh_xid; /* from this one on nothing has changed; NULL = something did just now */
+    int64_t age_us;        /* a transaction younger than this is not waited for */
+} SnapshotLimit;
+
+/*
+ * Sessions of this database that hold a snapshot older than the new table's rows: they would find it
+ * empty, or as it was then.  *rows is new: a description each.
+ *
+ * A READ COMMITTED transaction that idles has no snapshot.  One that runs a statement has it for
+ * that statement only, which cannot be told from a REPEATABLE READ one; it counts as old where the
+ * transaction began long before its statement.  What another role's session does is hidden from an
+ * ordinary role; then any snapshot from before the end of the copy counts.
+ */
+NODISCARD bool sessions_with_old_snapshots(Conn *control, const SnapshotLimit *limit, Rows **rows,
+                                           Err *err);
+
+/*
+ * The transaction id that no snapshot of this moment can see, as text in *xid, whose old text is
+ * freed.
+ */
+NODISCARD bool sessions_read_xid(Conn *control, char **xid, Err *err);
+
+#endif
