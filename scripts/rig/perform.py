@@ -1,0 +1,77 @@
+"""A run of walter, measured."""
+import re
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+
+from support.walter import Run, binary
+
+DONE = re.compile(r"done: (\d+) rows copied, (\d+) changes applied, (\d+) lock attempts?, "
+                  r"([\d.]+) ms waited for the lock, ([\d.]+) ms held")
+PHASE = re.compile(r"phase (\w+) took ([\d.]+) s")
+
+
+@dataclass
+class Outcome:
+    """What a finished run says of itself, and what was measured from outside."""
+    rows: int
+    changes: int
+    attempts: int
+    wait_ms: float
+    hold_ms: float
+    begin: float  # seconds since the epoch
+    end: float
+    peak_mb: float
+    phases: dict = field(default_factory=dict)
+
+    @property
+    def seconds(self):
+        return self.end - self.begin
+
+
+class Perform:
+    """`walter perform`, started at once."""
+
+    def __init__(self, database, alter, *options):
+        self.begin = time.time()
+        self.run = Run(binary(), ["perform", "-v", "--yes", "-a", alter, *options], database.env)
+        self._peak_kb = 0
+        self._watcher = threading.Thread(target=self._watch_memory, daemon=True)
+        self._watcher.start()
+
+    def _watch_memory(self):
+        while self.run.is_running:
+            try:
+                with open(f"/proc/{self.run.pid}/status", encoding="ascii") as file:
+                    match = re.search(r"VmHWM:\s+(\d+)", file.read())
+            except (FileNotFoundError, ProcessLookupError):
+                return
+            self._peak_kb = int(match.group(1)) if match else self._peak_kb
+            time.sleep(0.01)
+
+    def finish(self, timeout=900):
+        """Wait for the end; fails with the log when walter did."""
+        self.run.process.wait(timeout)
+        end = time.time()
+        result = self.run.finish(check=False)
+        self._watcher.join()
+        done = DONE.search(result.stderr)
+        if result.code != 0 or not done:
+            raise RuntimeError(str(result))
+        numbers = [int(text) for text in done.groups()[:3]]
+        return Outcome(*numbers, *map(float, done.groups()[3:]), begin=self.begin, end=end,
+                       peak_mb=self._peak_kb / 1024,
+                       phases={name: float(s) for name, s in PHASE.findall(result.stderr)})
+
+    def stop(self):
+        """Ask it to clean up and end, whatever it is doing."""
+        if not self.run.is_running:
+            return
+        self.run.signal(signal.SIGCONT)
+        self.run.terminate()
+        try:
+            self.run.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.run.kill()
