@@ -359,6 +359,14 @@ conn_role_formats(const Conn *conn)
     return conn->role_formats;
 }
 
+void
+conn_add_pinned_formats(Buf *sql)
+{
+    for (size_t i = 0; i < sizeof PINS / sizeof PINS[0]; i++)
+        if (PINS[i].text)
+            sql_add(sql, "set local %I to %L;", PINS[i].name, PINS[i].value);
+}
+
 bool
 conn_is_lost(const Conn *conn)
 {

@@ -10,6 +10,7 @@
 
 #include <stdbool.h>
 
+#include "base/buf.h"
 #include "base/loop.h"
 #include "err.h"
 
@@ -71,6 +72,9 @@ const char *conn_role_search_path(const Conn *conn);
 /* SQL that sets TimeZone, DateStyle and the like to what the role has, for one transaction
  * ("set local ..."); borrowed. */
 const char *conn_role_formats(const Conn *conn);
+
+/* Append SQL that sets them to what walter pins, for one transaction ("set local ..."). */
+void conn_add_pinned_formats(Buf *sql);
 
 /* True once the connection is known to be gone. */
 bool conn_is_lost(const Conn *conn);

@@ -758,6 +758,17 @@ ensure_key_index(Migration *run, Conn *conn, Err *err)
     return true;
 }
 
+const char *
+definition_read_equality(Migration *run, Conn *conn, const Column *column, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_KEY_OPERATORS, (const char *const[]){column->base_type, NULL}, &rows,
+                   err))
+        return NULL;
+    return arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
+}
+
 static bool
 read_key_operators(Migration *run, Conn *conn, Err *err)
 {
@@ -765,13 +776,10 @@ read_key_operators(Migration *run, Conn *conn, Err *err)
         arena_alloc(run->arena, sizeof *run->shadow_key_equal * (size_t)run->original.key_count);
     for (int i = 0; i < run->original.key_count; i++) {
         const Column *column = &run->shadow.columns[run->shadow_key[i]];
-        AUTO(Rows) *rows = NULL;
 
-        if (!query_one(conn, SQL_KEY_OPERATORS, (const char *const[]){column->base_type, NULL},
-                       &rows, err))
+        run->shadow_key_equal[i] = definition_read_equality(run, conn, column, err);
+        if (run->shadow_key_equal[i] == NULL)
             return false;
-        run->shadow_key_equal[i] =
-            arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
     }
     return true;
 }

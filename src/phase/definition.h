@@ -34,4 +34,10 @@ NODISCARD bool definition_strip(Migration *run, Conn *conn, Err *err);
  */
 NODISCARD bool definition_read_grants(Migration *run, Conn *conn, char **sql, Err *err);
 
+/*
+ * The operator that says whether two values of the column's type are equal, as SQL
+ * ("operator(pg_catalog.=)"), in the run's arena.  NULL on failure.
+ */
+const char *definition_read_equality(Migration *run, Conn *conn, const Column *column, Err *err);
+
 #endif
