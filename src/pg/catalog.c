@@ -73,6 +73,10 @@ static const char SQL_PLACE[] =
     "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid,"
     "       coalesce(pg_catalog.pg_relation_filenode(pg_catalog.to_regclass($1)), 0)";
 
+static const char SQL_COLUMN_ROWS[] =
+    "select pg_catalog.string_agg(attnum || ':' || xmin::text, ' ' order by attnum)"
+    "  from pg_catalog.pg_attribute where attrelid = $1::pg_catalog.oid and attnum > 0";
+
 /* attoptions: patched servers mark every column with an internal pg_attver entry */
 static const char SQL_DIGEST[] =
     "with t as (select c.*, $1::pg_catalog.oid as id from pg_catalog.pg_class c"
@@ -259,6 +263,18 @@ catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
     if (!query_one(conn, SQL_DIGEST, (const char *const[]){oid_text, NULL}, &rows, err))
         return err_wrap(err, "reading the definition of table %u", oid);
     *digest = mem_copy_text(rows_text(rows, 0, 0));
+    return true;
+}
+
+bool
+catalog_read_column_rows(Conn *conn, uint32_t oid, char **column_rows, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_COLUMN_ROWS, (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the columns of table %u", oid);
+    *column_rows = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
     return true;
 }
 

@@ -58,6 +58,14 @@ int catalog_find_attnum(const TableShape *shape, int attnum);
 int catalog_find_column(const TableShape *shape, const char *name);
 
 /*
+ * Marks that a rewriting ALTER TABLE leaves even where the definition is the same afterwards (a
+ * column retyped to its own type with USING, one added and dropped): the file, and the column rows
+ * of the catalog.  VACUUM FULL, CLUSTER and TRUNCATE change only the file; GRANT and SET STATISTICS
+ * only the rows.  New text, free().
+ */
+NODISCARD bool catalog_read_column_rows(Conn *conn, uint32_t oid, char **rows, Err *err);
+
+/*
  * A digest of everything about the table that the swap must find unchanged: columns, constraints,
  * indexes, triggers, rules, policies, inheritance, options, owner; by content, so that GRANT,
  * COMMENT, ANALYZE and freezing do not change it.  Includes the types the columns are made of.

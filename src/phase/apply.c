@@ -516,6 +516,12 @@ apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, bool may_read, Er
     return true;
 }
 
+void
+apply_expect_truncate(Apply *apply)
+{
+    apply->until_truncate = true;
+}
+
 const Position *
 apply_position(const Apply *apply)
 {

@@ -35,6 +35,12 @@ NODISCARD bool apply_write_fence(Apply *apply, int64_t *marker, Err *err);
 NODISCARD bool apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, bool may_read,
                            Err *err);
 
+/*
+ * The shadow was filled after the original had been emptied: until a TRUNCATE comes through the
+ * stream, changes cannot be applied, and without one the tables have diverged.
+ */
+void apply_expect_truncate(Apply *apply);
+
 /* What has been committed. */
 const Position *apply_position(const Apply *apply);
 

@@ -44,7 +44,7 @@ try_fence(Migration *run, Err *err)
     }
     if (clock_now_us() - started_us > run->settings->lock_hold_ms * 1000 / 2)
         return STEP_MORE;
-    return migration_check_definition(run, run->control, err) ? STEP_DONE : STEP_FAILED;
+    return migration_check_step(run, STEP_DONE, err);
 }
 
 Step

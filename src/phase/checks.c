@@ -41,7 +41,8 @@ const Check CHECKS_SERVER[] = {
      "             - pg_catalog.current_setting('superuser_reserved_connections')::int"
      "             - pg_catalog.count(*) as f from pg_catalog.pg_stat_activity"
      /* of other roles' sessions only the user shows; background processes have none */
-     "         where usesysid is not null) s"
+     "         where usesysid is not null and pid not in ("
+     "           select pid from pg_catalog.pg_stat_replication)) s"
      " where f < $2::int8" UNUSED},
     {"replication_role",
      "select pg_catalog.format('role %I may not replicate', rolname),"
@@ -70,7 +71,7 @@ const Check CHECKS_SERVER[] = {
     {NULL, NULL},
 };
 
-const Check CHECKS_KIND[] = {
+const Check CHECKS_FIRST[] = {
     {"kind",
      "select pg_catalog.format('%s is %s', c.oid::pg_catalog.regclass, case c.relkind"
      "         when 'p' then 'a partitioned table' when 'v' then 'a view'"
@@ -90,6 +91,36 @@ const Check CHECKS_KIND[] = {
      "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
      " where c.oid = $1 and (n.nspname in ('pg_catalog', 'information_schema', 'pg_toast')"
      "   or n.nspname = 'walter' or n.nspname ~ '^walter_[0-9a-f]{8}')" UNUSED},
+    {"state_schema",
+     "select pg_catalog.format('schema walter, which keeps the state of all runs, belongs to %I, "
+     "and"
+     " role %I may not use it', pg_catalog.pg_get_userbyid(w.nspowner), m.role),"
+     "       pg_catalog.format('As %I: GRANT USAGE, CREATE ON SCHEMA walter TO %I; GRANT SELECT,"
+     " INSERT, UPDATE, DELETE ON walter.run TO %I;', pg_catalog.pg_get_userbyid(w.nspowner), "
+     "m.role,"
+     "         m.role)"
+     "  from pg_catalog.pg_namespace w"
+     "  left join pg_catalog.pg_class r on r.relnamespace = w.oid and r.relname = 'run'"
+     "  join (select current_user::text as role"
+     /* apply writes its position as the table's owner; who owns the schema can grant that */
+     "        union select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c"
+     "         where c.oid = $1) m on true"
+     " where w.nspname = 'walter' and case when m.role = current_user"
+     "     then not (pg_catalog.has_schema_privilege(w.oid, 'usage')"
+     "       and pg_catalog.has_schema_privilege(w.oid, 'create') and (r.oid is null or ("
+     "       pg_catalog.has_table_privilege(r.oid, 'select')"
+     "       and pg_catalog.has_table_privilege(r.oid, 'insert')"
+     "       and pg_catalog.has_table_privilege(r.oid, 'update')"
+     "       and pg_catalog.has_table_privilege(r.oid, 'delete'))))"
+     "     else not (pg_catalog.has_schema_privilege((select c.relowner from pg_catalog.pg_class c"
+     "         where c.oid = $1), w.oid, 'usage')"
+     "       or pg_catalog.pg_has_role(w.nspowner, 'usage')) end" UNUSED},
+    {"other_run",
+     "select 'another walter is at work on this table', 'Wait for it to finish, or stop it first.'"
+     "  from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.classid = 1463897172"
+     "   and l.objid = $1 and l.objsubid = 2 and l.granted and l.pid <> pg_catalog.pg_backend_pid()"
+     "   and l.database = (select oid from pg_catalog.pg_database"
+     "                      where datname = pg_catalog.current_database())" UNUSED},
     {NULL, NULL},
 };
 
@@ -132,36 +163,6 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
      " where c.oid = $1 and not pg_catalog.has_database_privilege(o.oid,"
      "         pg_catalog.current_database(), 'temporary')" UNUSED},
-    {"state_schema",
-     "select pg_catalog.format('schema walter, which keeps the state of all runs, belongs to %I, "
-     "and"
-     " role %I may not use it', pg_catalog.pg_get_userbyid(w.nspowner), m.role),"
-     "       pg_catalog.format('As %I: GRANT USAGE, CREATE ON SCHEMA walter TO %I; GRANT SELECT,"
-     " INSERT, UPDATE, DELETE ON walter.run TO %I;', pg_catalog.pg_get_userbyid(w.nspowner), "
-     "m.role,"
-     "         m.role)"
-     "  from pg_catalog.pg_namespace w"
-     "  left join pg_catalog.pg_class r on r.relnamespace = w.oid and r.relname = 'run'"
-     "  join (select current_user::text as role"
-     /* apply writes its position as the table's owner; who owns the schema can grant that */
-     "        union select pg_catalog.pg_get_userbyid(c.relowner)::text from pg_catalog.pg_class c"
-     "         where c.oid = $1) m on true"
-     " where w.nspname = 'walter' and case when m.role = current_user"
-     "     then not (pg_catalog.has_schema_privilege(w.oid, 'usage')"
-     "       and pg_catalog.has_schema_privilege(w.oid, 'create') and (r.oid is null or ("
-     "       pg_catalog.has_table_privilege(r.oid, 'select')"
-     "       and pg_catalog.has_table_privilege(r.oid, 'insert')"
-     "       and pg_catalog.has_table_privilege(r.oid, 'update')"
-     "       and pg_catalog.has_table_privilege(r.oid, 'delete'))))"
-     "     else not (pg_catalog.has_schema_privilege((select c.relowner from pg_catalog.pg_class c"
-     "         where c.oid = $1), w.oid, 'usage')"
-     "       or pg_catalog.pg_has_role(w.nspowner, 'usage')) end" UNUSED},
-    {"other_run",
-     "select 'another walter is at work on this table', 'Wait for it to finish, or stop it first.'"
-     "  from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.classid = 1463897172"
-     "   and l.objid = $1 and l.objsubid = 2 and l.granted and l.pid <> pg_catalog.pg_backend_pid()"
-     "   and l.database = (select oid from pg_catalog.pg_database"
-     "                      where datname = pg_catalog.current_database())" UNUSED},
     {"identity",
      "select case when c.relreplident = 'n' then pg_catalog.format('%s has REPLICA IDENTITY "
      "NOTHING:"
@@ -310,8 +311,10 @@ const Check CHECKS_TABLE[] = {
      " superuser can grant them again', g.rolname),"
      "       pg_catalog.format('GRANT %I TO %I; or connect as a superuser.', g.rolname, "
      "current_user)"
-     "  from pg_catalog.pg_class c join pg_catalog.pg_roles me on me.rolname = current_user,"
-     "       pg_catalog.aclexplode(c.relacl) x join pg_catalog.pg_roles g on g.oid = x.grantor"
-     " where c.oid = $1 and x.grantor <> c.relowner and not me.rolsuper" UNUSED},
+     "  from pg_catalog.pg_class c, lateral (select c.relacl as acl"
+     "         union all select a.attacl from pg_catalog.pg_attribute a where a.attrelid = c.oid) "
+     "l,"
+     "       pg_catalog.aclexplode(l.acl) x join pg_catalog.pg_roles g on g.oid = x.grantor"
+     " where c.oid = $1 and not pg_catalog.pg_has_role(x.grantor, 'member')" UNUSED},
     {NULL, NULL},
 };

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "pg/copydata.h"
 #include "pg/sql.h"
+#include "phase/apply.h"
 #include "phase/migration.h"
 
 static const int64_t CHUNK_BYTES = 8 * INT64_C(1024) * 1024;
@@ -48,6 +49,7 @@ struct Copy {
     int64_t next_block;
     bool assigned_last;
     int restarts;
+    bool saw_rows;       /* before the copy began anew */
     const char *outputs; /* quoted list of the shadow's columns that are written */
 };
 
@@ -362,31 +364,64 @@ check_place(Migration *run, Worker *worker, bool *moved, Err *err)
     return true;
 }
 
-/* VACUUM FULL and CLUSTER renumber all blocks: empty the shadow and copy again. */
+/* Where is the original now, and how large?  Its lock may be somebody's for a long time. */
+static bool
+find_again(Migration *run, Copy *copy, Err *err)
+{
+    uint32_t oid;
+
+    while (!migration_check_definition(run, run->control, err) ||
+           !catalog_read_place(run->control, &run->original, &oid, &run->original_filenode, err) ||
+           !measure(run, copy, err)) {
+        if (err->kind != ERR_RETRY)
+            return false;
+        err_clear(err);
+        if (!loop_pause(run->loop, 200000, err))
+            return false;
+    }
+    return true;
+}
+
+/*
+ * VACUUM FULL and CLUSTER renumber all blocks: empty the shadow and copy again.  After a TRUNCATE
+ * the snapshot sees no row any more; where it saw some before, only a TRUNCATE in the stream
+ * justifies that.
+ */
 static bool
 restart(Migration *run, Err *err)
 {
     Copy *copy = run->copy;
     AUTO(Text) *sql = sql_build("truncate only %S", run->shadow_qualified);
-    uint32_t oid;
 
     if (++copy->restarts > RESTARTS_MAX)
         return err_set(err, ERR_FAILED, "%s was rewritten again and again during the copy",
                        run->original.qualified);
     log_warning("%s was rewritten or emptied during the copy; copying it again",
                 run->original.qualified);
-    if (!migration_check_definition(run, run->control, err))
-        return false;
+    /* first our own locks: somebody may wait for them, and we for him */
     for (int i = 0; i < copy->worker_count; i++) {
+        copy->saw_rows = copy->saw_rows || copy->workers[i].rows_read > 0;
         close_worker(&copy->workers[i]);
+    }
+    copy->saw_rows = copy->saw_rows || run->counters.rows_copied > 0;
+    if (!find_again(run, copy, err))
+        return false;
+    for (int i = 0; i < copy->worker_count; i++)
         if (!open_worker(run, &copy->workers[i], err))
             return false;
-    }
     copy->next_block = 0;
     copy->assigned_last = false;
     run->place_changed = true;
-    return catalog_read_place(run->control, &run->original, &oid, &run->original_filenode, err) &&
-           measure(run, copy, err) && query_exec(copy->workers[0].writer, sql, err);
+    return query_exec(copy->workers[0].writer, sql, err);
+}
+
+/* All chunks are committed. */
+static Step
+finish_copy(Migration *run, Err *err)
+{
+    if (run->copy->saw_rows && run->counters.rows_copied == 0)
+        apply_expect_truncate(run->apply);
+    return migration_check_step(run, STEP_DONE, err);
 }
 
 static bool
@@ -479,7 +514,7 @@ copy_step(Migration *run, Err *err)
         busy = busy || copy->workers[i].state != WORKER_IDLE;
     }
     if (!busy && copy->assigned_last)
-        return migration_check_definition(run, run->control, err) ? STEP_DONE : STEP_FAILED;
+        return finish_copy(run, err);
     if (!migration_check_now_and_then(run, err))
         return STEP_FAILED;
     return moved || loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;

@@ -54,7 +54,7 @@ cutover_enter(Migration *run, Err *err)
     cutover->entered_us = clock_now_us();
     cutover->fresh_at = -1;
     cutover->conn = migration_connect(run, CONN_SQL, "cutover", err);
-    if (cutover->conn == NULL ||
+    if (cutover->conn == NULL || !migration_limit_lock_waits(cutover->conn, err) ||
         !query_simple(run->control,
                       "select setting from pg_catalog.pg_settings where name = 'deadlock_timeout'",
                       &rows, err))
@@ -498,7 +498,7 @@ reconnect(Migration *run, Err *err)
 
     conn_close(run->cutover->conn);
     run->cutover->conn = migration_connect(run, CONN_SQL, "cutover", &failed);
-    if (run->cutover->conn != NULL)
+    if (run->cutover->conn != NULL && migration_limit_lock_waits(run->cutover->conn, &failed))
         return true;
     *err = failed;
     return false;
@@ -542,8 +542,12 @@ cutover_step(Migration *run, Err *err)
     Cutover *cutover = run->cutover;
     bool close = false;
 
-    if (!look_before_locking(run, err) || !measure_distance(run, &close, err))
-        return STEP_FAILED;
+    if (!look_before_locking(run, err) || !measure_distance(run, &close, err)) {
+        if (err->kind != ERR_RETRY)
+            return STEP_FAILED;
+        report_gate(run, err->message);
+        return pause_or_give_up(run, err);
+    }
     if (!close) {
         /* for a moment this is nothing to speak of */
         if (cutover->far_since_us == 0)

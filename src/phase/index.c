@@ -109,5 +109,5 @@ index_step(Migration *run, Err *err)
         return loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;
     if (!build->finished && !finish(run, err))
         return STEP_FAILED;
-    return migration_check_definition(run, run->control, err) ? STEP_DONE : STEP_FAILED;
+    return migration_check_step(run, STEP_DONE, err);
 }

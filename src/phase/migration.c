@@ -83,6 +83,12 @@ migration_connect_owner(Migration *run, ConnKind kind, const char *purpose, Err 
     return conn;
 }
 
+bool
+migration_limit_lock_waits(Conn *conn, Err *err)
+{
+    return query_exec(conn, "set lock_timeout to '1s'", err);
+}
+
 void
 sql_list_add(Migration *run, SqlList *list, const char *text)
 {
@@ -98,6 +104,31 @@ sql_list_add(Migration *run, SqlList *list, const char *text)
     list->items[list->count++] = arena_copy(run->arena, text, strlen(text));
 }
 
+/*
+ * A rewrite changes rows without a word in the stream.  VACUUM FULL and CLUSTER do no harm and
+ * TRUNCATE is in the stream, so only a new file together with new column rows is an ALTER TABLE.
+ */
+static bool
+check_not_rewritten(Migration *run, Conn *conn, Err *err)
+{
+    AUTO(Text) *column_rows = NULL;
+    uint32_t oid_now;
+    uint32_t filenode;
+
+    if (!catalog_read_place(conn, &run->original, &oid_now, &filenode, err))
+        return false;
+    if (filenode == run->first_filenode)
+        return true;
+    if (!catalog_read_column_rows(conn, run->original.oid, &column_rows, err))
+        return false;
+    if (strcmp(column_rows, run->original_column_rows) == 0)
+        return true;
+    err_set(err, ERR_FAILED,
+            "the rows of %s were rewritten by an ALTER TABLE of somebody else while the run was on",
+            run->original.qualified);
+    return err_hint(err, "Nothing was swapped.  Start again.");
+}
+
 bool
 migration_check_definition(Migration *run, Conn *conn, Err *err)
 {
@@ -109,7 +140,7 @@ migration_check_definition(Migration *run, Conn *conn, Err *err)
     same = strcmp(digest, run->original_digest) == 0;
     free(digest);
     if (same)
-        return true;
+        return check_not_rewritten(run, conn, err);
     err_set(err, ERR_FAILED,
             "the definition of %s was changed by somebody else while the run was on",
             run->original.qualified);
@@ -143,6 +174,17 @@ migration_check_publication(Migration *run, Conn *conn, Err *err)
     return err_hint(err, "Nothing was swapped.  Start again.");
 }
 
+Step
+migration_check_step(Migration *run, Step next, Err *err)
+{
+    if (migration_check_definition(run, run->control, err))
+        return next;
+    if (err->kind != ERR_RETRY)
+        return STEP_FAILED;
+    err_clear(err);
+    return loop_pause(run->loop, 100000, err) ? STEP_MORE : STEP_FAILED;
+}
+
 bool
 migration_check_now_and_then(Migration *run, Err *err)
 {
@@ -151,8 +193,14 @@ migration_check_now_and_then(Migration *run, Err *err)
     if (now_us - run->definition_checked_us < CHECK_INTERVAL_US)
         return true;
     run->definition_checked_us = now_us;
-    return migration_check_definition(run, run->control, err) &&
-           migration_check_publication(run, run->control, err);
+    if (migration_check_definition(run, run->control, err) &&
+        migration_check_publication(run, run->control, err))
+        return true;
+    /* somebody waits for a lock, perhaps for ours: go on, and ask again next time */
+    if (err->kind != ERR_RETRY)
+        return false;
+    err_clear(err);
+    return true;
 }
 
 void
@@ -373,6 +421,7 @@ perform_run(const Settings *settings, Err *err)
 
     conn_close(run.control);
     free(run.original_digest);
+    free(run.original_column_rows);
     free(run.publication_mark);
     arena_free(run.arena);
     return ok;

@@ -76,7 +76,9 @@ typedef struct Migration {
     TableShape original;
     uint32_t original_filenode;
     char *original_digest;
-    char *publication_mark; /* see migration_check_publication; NULL before there is one */
+    char *original_column_rows; /* see catalog_read_column_rows */
+    uint32_t first_filenode;    /* of the original when the run began */
+    char *publication_mark;     /* see migration_check_publication; NULL before there is one */
     TableShape shadow;
     const char *shadow_qualified; /* walter_<run>.<name>, quoted */
     Projection projection;
@@ -153,10 +155,19 @@ Conn *migration_connect(Migration *run, ConnKind kind, const char *purpose, Err 
 /* The same, acting with the rights of the table's owner. */
 Conn *migration_connect_owner(Migration *run, ConnKind kind, const char *purpose, Err *err);
 
+/*
+ * Let no statement of the session wait for a lock for more than a second: it may be one of our own
+ * that somebody waits for, and then the wait would have no end that the server can see.
+ */
+NODISCARD bool migration_limit_lock_waits(Conn *conn, Err *err);
+
 /* Append a text (copied into the run's arena). */
 void sql_list_add(Migration *run, SqlList *list, const char *text);
 
-/* Fail when the original's definition is not what preflight read. */
+/*
+ * Fail when the original's definition is not what preflight read, or when its rows were rewritten by
+ * an ALTER TABLE.  ERR_RETRY when somebody's lock keeps the catalog from being read; ask again later.
+ */
 NODISCARD bool migration_check_definition(Migration *run, Conn *conn, Err *err);
 
 /*
@@ -167,6 +178,9 @@ NODISCARD bool migration_check_publication(Migration *run, Conn *conn, Err *err)
 
 /* Both, every few seconds: for steps that come round often. */
 NODISCARD bool migration_check_now_and_then(Migration *run, Err *err);
+
+/* At a phase's end: `next` when the definition holds, STEP_MORE when it cannot be read just now. */
+NODISCARD Step migration_check_step(Migration *run, Step next, Err *err);
 
 /* `walter perform`, whole. */
 NODISCARD bool perform_run(const Settings *settings, Err *err);

@@ -9,8 +9,8 @@
 #include "phase/checks.h"
 #include "phase/migration.h"
 
-/* Control, stream, keeper, apply, cutover, and one to clean up. */
-enum { FIXED_CONNECTIONS = 6 };
+/* Control, keeper, apply, and one to clean up, beside the copy's pairs; the stream is a WAL sender. */
+enum { FIXED_CONNECTIONS = 4 };
 
 /* A pooler hands a session's statements to any of its server sessions. */
 static bool
@@ -181,6 +181,8 @@ read_table(Migration *run, Err *err)
 
     return catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
            catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&
+           catalog_read_column_rows(run->control, run->original.oid, &run->original_column_rows,
+                                    err) &&
            catalog_read_place(run->control, &run->original, &oid_now, &run->original_filenode, err);
 }
 
@@ -194,11 +196,12 @@ preflight_run(Migration *run, Err *err)
     run->control = conn_open(run->loop, &run->target, CONN_SQL, "control", err);
     if (run->control == NULL || !check_direct(run, err) || !read_role(run, err) ||
         !find_table(run, err) || !run_checks(run, CHECKS_SERVER, err) ||
-        !run_checks(run, CHECKS_KIND, err) || !run_checks(run, CHECKS_TABLE, err) ||
-        !check_leftovers(run, err) || !check_actions(run, err) || !read_table(run, err) ||
+        !run_checks(run, CHECKS_FIRST, err) || !check_leftovers(run, err) ||
+        !run_checks(run, CHECKS_TABLE, err) || !check_actions(run, err) || !read_table(run, err) ||
         !state_lock_table(run->control, run->original.oid, err) ||
         !state_new_run(run->control, run->arena, &run_id, err))
         return false;
     run->names = state_names(run_id, run->arena);
-    return show_estimate(run, err);
+    run->first_filenode = run->original_filenode;
+    return show_estimate(run, err) && migration_limit_lock_waits(run->control, err);
 }
