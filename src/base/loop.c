@@ -35,6 +35,7 @@ struct Loop {
 };
 
 static volatile sig_atomic_t stop_count = 0;
+static volatile sig_atomic_t second_exit_code = 7;
 static int stop_pipe[2] = {-1, -1};
 
 static void
@@ -44,7 +45,7 @@ on_stop_signal(int number)
     ssize_t written;
 
     if (stop_count > 0)
-        _exit(7);
+        _exit(second_exit_code);
     stop_count = 1;
     written = write(stop_pipe[1], &number, 1);
     (void)written;
@@ -249,4 +250,10 @@ loop_is_stopping(const Loop *loop)
 {
     (void)loop;
     return stop_count > 0;
+}
+
+void
+loop_set_hard_exit(int code)
+{
+    second_exit_code = code;
 }

@@ -53,6 +53,12 @@ NODISCARD bool loop_pause(Loop *loop, int64_t duration_us, Err *err);
 void loop_shield(Loop *loop);
 void loop_unshield(Loop *loop);
 
+/*
+ * What a second stop request exits with, at once: 7 unless set.  8 while a COMMIT is under way whose
+ * outcome nobody would know.
+ */
+void loop_set_hard_exit(int code);
+
 /* True once SIGINT or SIGTERM has arrived. */
 bool loop_is_stopping(const Loop *loop);
 

@@ -44,6 +44,27 @@ struct Cutover {
     int64_t fresh_at;     /* ... beyond so many changes */
 };
 
+/*
+ * A vacuum of the shadow would be in the way of the swap, and only gives way to who waits longer
+ * than we do under the lock.  This waits longer; the swap restores the option.
+ */
+static bool
+keep_autovacuum_off(Migration *run, Err *err)
+{
+    AUTO(Text) *sql = sql_build("begin; set local lock_timeout to %D;"
+                                "alter table %S set (autovacuum_enabled = false); commit",
+                                run->cutover->patient_ms, run->shadow_qualified);
+
+    if (query_exec(run->cutover->conn, sql, err))
+        return true;
+    query_rollback(run->cutover->conn);
+    if (err->kind != ERR_RETRY)
+        return err_wrap(err, "keeping autovacuum off the shadow table");
+    log_debug("the shadow table is being vacuumed: %s", err->message);
+    err_clear(err);
+    return true;
+}
+
 bool
 cutover_enter(Migration *run, Err *err)
 {
@@ -60,6 +81,8 @@ cutover_enter(Migration *run, Err *err)
                       &rows, err))
         return false;
     cutover->patient_ms = rows_int(rows, 0, 0) + PATIENT_EXTRA_MS;
+    if (!keep_autovacuum_off(run, err))
+        return false;
     if (run->definition.partners.count > 0 &&
         2 * run->settings->lock_timeout_ms > rows_int(rows, 0, 0))
         log_warning("--lock-timeout is %lld ms and the server's deadlock_timeout %lld ms: where "
@@ -334,6 +357,9 @@ build_swap(Migration *run, Buf *sql, Err *err)
         return false;
     /* no SET ROLE: partners may have other owners, and a member of all of them may do all of it */
     add_list(sql, &run->definition.swap);
+    /* whoever granted something grants it again, and must find the table for that */
+    if (grants[0] != '\0')
+        sql_add(sql, "grant usage on schema %I to public;", run->names.shadow_schema);
     sql_add(sql, "%Salter table %S set schema %I; alter table %S set schema %I;", grants,
             run->original.qualified, run->names.schema, run->shadow_qualified,
             run->original.schema);
@@ -409,12 +435,14 @@ commit_swap(Migration *run, Err *err)
     bool ok;
 
     loop_shield(run->loop);
+    loop_set_hard_exit(8);
     ok = query_exec(conn, "commit", err);
     if (ok)
         run->swapped = true;
     /* an error that is not the server's answer says nothing about the COMMIT */
     else if (conn_is_lost(conn) || !query_is_done(conn))
         ok = find_outcome(run, err);
+    loop_set_hard_exit(7);
     loop_unshield(run->loop);
     return ok;
 }
