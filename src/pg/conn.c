@@ -217,12 +217,28 @@ build_pin_query(Buf *sql, ConnKind kind)
                       " where rolname = current_user)");
 }
 
+/* What text means to the role, in output that every setting reads alike. */
+static void
+add_role_input(Buf *sql, const char *name, const char *value)
+{
+    const char *order = strchr(value, ',');
+
+    if (strcmp(name, "timezone") == 0)
+        sql_add(sql, "set local timezone to %L;", value);
+    else if (strcmp(name, "datestyle") == 0 && order != NULL) {
+        AUTO(Text) *style = mem_format("ISO%s", order);
+
+        sql_add(sql, "set local datestyle to %L;", style);
+    }
+}
+
 /* Remember search_path and, as "set local" statements, the role's text formats. */
 static bool
 remember_role_settings(Conn *conn, Err *err)
 {
     BUF_AUTO(sql);
     BUF_AUTO(formats);
+    BUF_AUTO(inputs);
     AUTO(Rows) *rows = NULL;
 
     buf_add_text(&sql, "select pg_catalog.lower(name), setting from pg_catalog.pg_settings"
@@ -234,12 +250,16 @@ remember_role_settings(Conn *conn, Err *err)
     if (!query_simple(conn, buf_text(&sql), &rows, err))
         return false;
     for (int i = 0; i < rows_count(rows); i++) {
-        if (strcmp(rows_text(rows, i, 0), "search_path") == 0)
+        const char *name = rows_text(rows, i, 0);
+
+        if (strcmp(name, "search_path") == 0)
             mem_set_text(&conn->role_search_path, rows_text(rows, i, 1));
         else
-            sql_add(&formats, "set local %I to %L;", rows_text(rows, i, 0), rows_text(rows, i, 1));
+            sql_add(&formats, "set local %I to %L;", name, rows_text(rows, i, 1));
+        add_role_input(&inputs, name, rows_text(rows, i, 1));
     }
     conn->role_formats = buf_take(&formats);
+    conn->role_inputs = buf_take(&inputs);
     return true;
 }
 
@@ -308,6 +328,7 @@ conn_close(Conn *conn)
     free(conn->farewell);
     free(conn->role_search_path);
     free(conn->role_formats);
+    free(conn->role_inputs);
     free(conn);
 }
 
@@ -357,6 +378,12 @@ const char *
 conn_role_formats(const Conn *conn)
 {
     return conn->role_formats;
+}
+
+const char *
+conn_role_inputs(const Conn *conn)
+{
+    return conn->role_inputs;
 }
 
 void

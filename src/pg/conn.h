@@ -73,6 +73,12 @@ const char *conn_role_search_path(const Conn *conn);
  * ("set local ..."); borrowed. */
 const char *conn_role_formats(const Conn *conn);
 
+/*
+ * SQL that lets text and local times mean what they mean to the role, while values still come out in
+ * the formats that walter pins: TimeZone, and the order of day and month.  Borrowed.
+ */
+const char *conn_role_inputs(const Conn *conn);
+
 /* Append SQL that sets them to what walter pins, for one transaction ("set local ..."). */
 void conn_add_pinned_formats(Buf *sql);
 

@@ -22,6 +22,7 @@ struct Conn {
     ConnKind kind;
     char *role_search_path;
     char *role_formats;
+    char *role_inputs;
     bool lost;
     char *farewell; /* the FATAL message that the server sent while the session was idle, or NULL */
     bool judges_data;  /* see conn_judge_data */

@@ -62,15 +62,15 @@ uses_insert(const Migration *run)
 static bool
 open_worker(Migration *run, Worker *worker, Err *err)
 {
+    ConnKind kind = run->binary_copy || uses_insert(run) ? CONN_EXPRESSIONS : CONN_SQL;
+
     worker->state = WORKER_IDLE;
-    worker->writer = migration_connect_owner(run, run->binary_copy ? CONN_EXPRESSIONS : CONN_SQL,
-                                             "copy to", err);
+    worker->writer = migration_connect_owner(run, kind, "copy to", err);
     if (worker->writer == NULL)
         return false;
     if (uses_insert(run))
         return true;
-    worker->reader = migration_connect_owner(run, run->binary_copy ? CONN_EXPRESSIONS : CONN_SQL,
-                                             "copy from", err);
+    worker->reader = migration_connect_owner(run, kind, "copy from", err);
     return worker->reader != NULL;
 }
 
@@ -210,6 +210,8 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
         return query_send(worker->writer, buf_text(&write), err);
     }
     add_begin(run, &read, true);
+    if (!run->binary_copy)
+        buf_add_text(&read, conn_role_inputs(worker->reader));
     buf_add_text(&read, "copy (");
     add_select(run, &read, worker);
     sql_add(&read, ") to stdout%S", format);
