@@ -30,6 +30,8 @@ repl_finish_slot(Conn *conn, Lsn *consistent_lsn, char **snapshot, Err *err)
         if (strstr(err->message, "output_plugin_libraries") != NULL ||
             strstr(err->message, "output plugin") != NULL) {
             err->kind = ERR_REFUSED;
+            /* the server's own hint does not say how to quote */
+            err->hint[0] = '\0';
             err_hint(err, "Use --plugin=pgoutput, or have a superuser list the plugin: "
                           "output_plugin_libraries = 'pgoutput','wal2json' (each name quoted).");
         }

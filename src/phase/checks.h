@@ -18,8 +18,8 @@ typedef struct Check {
 /* About the server and the role; in order, ended by a NULL name. */
 extern const Check CHECKS_SERVER[];
 
-/* Is it a table at all?  Where not, the others make no sense. */
-extern const Check CHECKS_KIND[];
+/* Is it a table at all, and may we work on it?  Where not, the others make no sense. */
+extern const Check CHECKS_FIRST[];
 
 /* About the table; in order, ended by a NULL name. */
 extern const Check CHECKS_TABLE[];
