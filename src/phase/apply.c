@@ -11,10 +11,11 @@
 #include "phase/stage.h"
 
 enum { TABLE_ORIGINAL = 0, TABLE_FENCE = 1, TABLE_COUNT = 2 };
-/* A batch ends at this many bytes of messages, whatever the number of changes. */
+/* A batch ends at this many bytes of messages, or of what they became, whatever their number. */
 static const size_t BATCH_BYTES = 8UL * 1024 * 1024;
+static const size_t DECODED_BYTES = 16UL * 1024 * 1024;
 /* Shorter stretches between changes of the key are not worth a round of statements. */
-enum { COALESCE_MIN = 32, XIDS_MAX = 1000, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
+enum { COALESCE_MIN = 500, XIDS_MAX = 1000, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
 
 /* Where reading stands, in the batch being read. */
 typedef struct Cursor {
@@ -22,12 +23,14 @@ typedef struct Cursor {
     int64_t fence;
     int64_t seen_fence; /* fence marker of the transaction being read */
     int64_t skip;       /* changes of a re-sent transaction that are applied already */
+    uint32_t xid;       /* of the transaction being read */
     bool is_open;       /* inside a transaction */
 } Cursor;
 
 struct Apply {
     Migration *run;
     Conn *conn;
+    Conn *holder; /* see apply_batch */
     Stream *stream;
     Decoder *decoder;
     DecoderTable tables[TABLE_COUNT];
@@ -38,12 +41,12 @@ struct Apply {
     Change *changes; /* the batch: row changes and truncates of the original */
     int count;
     int size;
-    uint32_t xids[XIDS_MAX];
+    uint32_t xids[XIDS_MAX]; /* whose changes they are */
     int xid_count;
-    Cursor done; /* committed */
-    Cursor next; /* at the end of the batch */
-    bool
-        in_transaction; /* a batch of deferrable constraints waits for the end of its transaction */
+    Cursor done;         /* applied */
+    Cursor next;         /* at the end of the batch */
+    Lsn committed_lsn;   /* end of the last transaction whose changes are all committed */
+    bool in_transaction; /* batches wait for the end of the application's transaction */
     bool until_truncate; /* the shadow is wrong until a TRUNCATE comes */
     int64_t last_marker;
 };
@@ -93,6 +96,7 @@ apply_open(Migration *run, Stream *stream, Err *err)
     apply->decoder = decoder_new(run->settings->plugin, apply->tables, TABLE_COUNT);
     apply->done.position.end_lsn = run->consistent_lsn;
     apply->next = apply->done;
+    apply->committed_lsn = run->consistent_lsn;
     apply->conn = migration_connect_owner(run, run->binary_stream ? CONN_EXPRESSIONS : CONN_SQL,
                                           "apply", err);
     if (apply->conn != NULL)
@@ -177,8 +181,8 @@ take_change(Apply *apply, const Change *change)
         next->position.ordinal = 0;
         next->is_open = true;
         next->seen_fence = 0;
-        if (apply->xid_count < XIDS_MAX)
-            apply->xids[apply->xid_count++] = change->xid;
+        next->xid = change->xid;
+        apply->xids[apply->xid_count++] = change->xid;
         return;
     case CHANGE_COMMIT:
         next->position.end_lsn = change->end_lsn;
@@ -198,20 +202,25 @@ take_change(Apply *apply, const Change *change)
 }
 
 static bool
+has_room(const Apply *apply, int64_t limit, size_t bytes)
+{
+    return apply->count < limit && apply->xid_count < XIDS_MAX && bytes < BATCH_BYTES &&
+           arena_bytes(apply->arena) < DECODED_BYTES;
+}
+
+static bool
 read_batch(Apply *apply, int64_t limit, Err *err)
 {
     Queue *queue = stream_queue(apply->stream);
-    uint32_t last_xid = apply->xid_count > 0 ? apply->xids[apply->xid_count - 1] : 0;
     size_t bytes = 0;
     QueueRecord record;
 
     apply->count = 0;
     apply->next = apply->done;
     apply->xid_count = 0;
-    if (apply->done.is_open && last_xid != 0)
-        apply->xids[apply->xid_count++] = last_xid;
-    while (apply->count < limit && bytes < BATCH_BYTES && apply->xid_count < XIDS_MAX - 1 &&
-           queue_read(queue, &record)) {
+    if (apply->done.is_open)
+        apply->xids[apply->xid_count++] = apply->done.xid;
+    while (has_room(apply, limit, bytes) && queue_read(queue, &record)) {
         Change change;
 
         if (!decoder_read(apply->decoder, record.bytes, record.len, record.wal_end_lsn,
@@ -220,6 +229,7 @@ read_batch(Apply *apply, int64_t limit, Err *err)
         take_change(apply, &change);
         bytes += record.len;
     }
+    apply->next.position.changes += apply->count;
     return true;
 }
 
@@ -269,63 +279,37 @@ next_segment(const Apply *apply, int first, bool ordered)
 }
 
 static bool
-apply_coalesced(Apply *apply, const Segment *segment, bool may_read, Err *err)
+apply_coalesced(Apply *apply, const Segment *segment, Err *err)
 {
-    StageWork work = {.xids = apply->xids, .xid_count = apply->xid_count, .may_read = may_read};
     NetOp *ops;
+    int count;
 
-    if (!coalesce(&apply->changes[segment->first], segment->count, &apply->key, apply->arena, &ops,
-                  &work.count, err))
-        return false;
-    work.ops = ops;
-    return work.count == 0 || stage_apply(apply->stage, &work, apply->arena, err);
+    return coalesce(&apply->changes[segment->first], segment->count, &apply->key, apply->arena,
+                    &ops, &count, err) &&
+           (count == 0 || stage_apply(apply->stage, ops, count, err));
 }
 
 /* A row that does not fit when it comes alone and in order does not fit at all: name it. */
 static bool
 name_failed_row(Apply *apply, const Change *change, Err *err)
 {
-    const char *key;
+    const Datum *row = change->kind == CHANGE_INSERT ? change->new_row : coalesce_old_key(change);
 
     query_rollback(apply->conn);
-    key = stage_describe_key(
-        apply->stage, change->kind == CHANGE_INSERT ? change->new_row : coalesce_old_key(change),
-        apply->arena);
-    return err_wrap(err, "row %s changed meanwhile does not fit the new definition", key);
-}
-
-/* One row at a time through the ordinary path, for what prepared statements do not cover. */
-static bool
-apply_singly(Apply *apply, const Segment *segment, bool may_read, Err *err)
-{
-    for (int i = 0; i < segment->count; i++) {
-        Segment one = {.kind = SEGMENT_COALESCED, .first = segment->first + i, .count = 1};
-
-        if (!apply_coalesced(apply, &one, may_read, err))
-            return err->kind == ERR_DATA ? name_failed_row(apply, &apply->changes[one.first], err)
-                                         : false;
-    }
-    return true;
+    apply->in_transaction = false;
+    return err_wrap(err, "row %s changed meanwhile does not fit the new definition",
+                    stage_describe_key(apply->stage, row));
 }
 
 static bool
-apply_ordered(Apply *apply, const Segment *segment, bool may_read, Err *err)
+apply_ordered(Apply *apply, const Segment *segment, Err *err)
 {
-    int failed = 0;
-    bool singly = apply->run->projection.is_copy_statement;
+    int failed;
 
-    for (int i = 0; i < segment->count && !singly; i++) {
-        const Change *change = &apply->changes[segment->first + i];
-
-        singly = change->kind == CHANGE_UPDATE && !coalesce_changes_key(change, &apply->key) &&
-                 stage_needs_original(apply->stage, change->new_row);
-    }
-    if (singly)
-        return apply_singly(apply, segment, may_read, err);
-    if (stage_apply_ordered(apply->stage, &apply->changes[segment->first], segment->count,
-                            apply->arena, &failed, err))
+    if (stage_apply_ordered(apply->stage, &apply->changes[segment->first], segment->count, &failed,
+                            err))
         return true;
-    if (err->kind == ERR_DATA)
+    if (err->kind == ERR_DATA && failed >= 0)
         return name_failed_row(apply, &apply->changes[segment->first + failed], err);
     return false;
 }
@@ -340,49 +324,68 @@ apply_truncate(Apply *apply, Err *err)
 }
 
 static bool
-apply_segment(Apply *apply, const Segment *segment, bool may_read, Err *err)
+apply_segment(Apply *apply, const Segment *segment, Err *err)
 {
     switch (segment->kind) {
     case SEGMENT_TRUNCATE:
         return apply_truncate(apply, err);
     case SEGMENT_COALESCED:
-        return apply->until_truncate || apply_coalesced(apply, segment, may_read, err);
+        return apply->until_truncate || apply_coalesced(apply, segment, err);
     case SEGMENT_ORDERED:
-        return apply->until_truncate || apply_ordered(apply, segment, may_read, err);
+        return apply->until_truncate || apply_ordered(apply, segment, err);
     }
     return false;
 }
 
+/*
+ * Deferred constraints are only known to hold where the application's transaction ends; until then
+ * the batches of one are savepoints in one transaction of ours.
+ */
 static bool
 begin(Apply *apply, Err *err)
 {
-    const Migration *run = apply->run;
-    AUTO(Text) *sql =
-        sql_build("begin; %S%S", run->binary_stream ? "" : conn_role_formats(apply->conn),
-                  run->definition.has_deferrable ? "set constraints all deferred" : "");
+    const StageBatch batch = {.holder = apply->holder,
+                              .xids = apply->xids,
+                              .xid_count = apply->xid_count,
+                              .arena = apply->arena};
+    const char *sql = "begin";
 
     if (apply->in_transaction)
-        return true;
-    stage_begin(apply->stage);
-    return query_exec(apply->conn, sql, err);
+        sql = "savepoint batch";
+    else if (apply->run->definition.has_deferrable)
+        sql = "begin; set constraints all deferred";
+    return query_exec(apply->conn, sql, err) &&
+           stage_begin(apply->stage, &batch, apply->in_transaction, err);
+}
+
+/* As if the batch had not begun. */
+static void
+undo(Apply *apply)
+{
+    Err ignored = {0};
+
+    if (apply->in_transaction &&
+        query_exec(apply->conn, "rollback to savepoint batch; release savepoint batch", &ignored))
+        return;
+    query_rollback(apply->conn);
+    apply->in_transaction = false;
 }
 
 static bool
-run_segments(Apply *apply, bool ordered, bool may_read, Err *err)
+run_segments(Apply *apply, bool ordered, Err *err)
 {
     if (!begin(apply, err))
         return false;
     for (int i = 0; i < apply->count;) {
         Segment segment = next_segment(apply, i, ordered);
 
-        if (!apply_segment(apply, &segment, may_read, err))
+        if (!apply_segment(apply, &segment, err))
             return false;
         i += segment.count;
     }
     return true;
 }
 
-/* Deferred constraints are only known to hold where the application's transaction ends. */
 static bool
 must_stay_open(const Apply *apply)
 {
@@ -396,26 +399,29 @@ commit(Apply *apply, Err *err)
     AUTO(Text) *sql = NULL;
 
     if (must_stay_open(apply)) {
+        if (apply->in_transaction && !query_exec(apply->conn, "release savepoint batch", err))
+            return false;
         apply->in_transaction = true;
         return true;
     }
     position = state_position_sql(&apply->run->names, &apply->next.position);
     sql = sql_build("%S; commit", position);
+    if (!query_exec(apply->conn, sql, err))
+        return false;
     apply->in_transaction = false;
-    return query_exec(apply->conn, sql, err);
+    return true;
 }
 
 /*
  * What failed may work in another way: values that clash only inside a coalesced batch do not clash
- * in stream order; a row that is missing because the original was emptied under the copy does not
- * matter once the TRUNCATE comes; a deadlock or serialization failure is tried again.
+ * in stream order, which also tells the row that does not fit; a row that is missing because the
+ * original was emptied under the copy does not matter once the TRUNCATE comes; a deadlock or
+ * serialization failure is tried again.
  */
 static bool
 may_try_again(Apply *apply, bool *ordered, int tries, Err *err)
 {
-    if (apply->in_transaction)
-        return false;
-    if (err->kind == ERR_DATA && !*ordered && strncmp(err->sqlstate, "23", 2) == 0) {
+    if (err->kind == ERR_DATA && !*ordered) {
         *ordered = true;
     } else if (err->kind == ERR_MISMATCH && apply->run->place_changed && !apply->until_truncate) {
         log_info("the original was rewritten or emptied during the copy; changes wait for the "
@@ -424,29 +430,32 @@ may_try_again(Apply *apply, bool *ordered, int tries, Err *err)
     } else if (err->kind != ERR_RETRY || err->sqlstate[0] == '\0' || tries >= RETRIES_MAX) {
         return false;
     }
-    query_rollback(apply->conn);
     err_clear(err);
     return true;
 }
 
 static bool
-write_batch(Apply *apply, bool may_read, Err *err)
+write_batch(Apply *apply, Err *err)
 {
+    bool waited = apply->in_transaction;
     bool ordered = false;
 
     for (int tries = 0;; tries++) {
-        if (run_segments(apply, ordered, may_read, err) && commit(apply, err))
+        if (run_segments(apply, ordered, err) && commit(apply, err))
             return true;
+        undo(apply);
+        if (waited && !apply->in_transaction) {
+            /* with the transaction, the batches that waited in it are gone */
+            err->kind = err->kind == ERR_RETRY ? ERR_FAILED : err->kind;
+            return false;
+        }
         if (!may_try_again(apply, &ordered, tries, err))
-            break;
+            return false;
     }
-    query_rollback(apply->conn);
-    apply->in_transaction = false;
-    return false;
 }
 
 bool
-apply_batch(Apply *apply, bool may_read, Err *err)
+apply_batch(Apply *apply, Conn *holder, Err *err)
 {
     Queue *queue = stream_queue(apply->stream);
     int64_t limit = apply->run->settings->pull_batch_count;
@@ -454,26 +463,25 @@ apply_batch(Apply *apply, bool may_read, Err *err)
     if (queue_is_drained(queue))
         return true;
     arena_reset(apply->arena);
+    apply->holder = holder;
     /* under the lock the time is looked at between two batches */
-    if (!may_read && limit > LOCKED_BATCH_MAX)
+    if (holder != NULL && limit > LOCKED_BATCH_MAX)
         limit = LOCKED_BATCH_MAX;
     if (!read_batch(apply, limit, err))
         return false;
-    apply->next.position.changes += apply->count;
     if ((apply->count > 0 || (apply->in_transaction && !must_stay_open(apply))) &&
-        !write_batch(apply, may_read, err)) {
-        if (err->kind == ERR_RETRY) {
-            /* the same messages are decoded again; the decoder only caches relations */
-            queue_rewind(queue);
-            apply->next = apply->done;
-        }
+        !write_batch(apply, err)) {
+        /* whoever tries again gets the same messages; the decoder only caches relations */
+        queue_rewind(queue);
         return false;
     }
     apply->done = apply->next;
     apply->run->counters.changes_applied = apply->done.position.changes;
     queue_release(queue);
     if (!apply->in_transaction)
-        stream_set_applied(apply->stream, apply->done.position.end_lsn, !apply->done.is_open);
+        apply->committed_lsn = apply->done.position.end_lsn;
+    stream_set_applied(apply->stream, apply->committed_lsn,
+                       !apply->done.is_open && !apply->in_transaction);
     return true;
 }
 
@@ -497,13 +505,13 @@ apply_write_fence(Apply *apply, int64_t *marker, Err *err)
 }
 
 bool
-apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, bool may_read, Err *err)
+apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err *err)
 {
     while (apply->done.fence < marker || apply->in_transaction) {
         if (clock_now_us() >= deadline_us)
             return err_set(err, ERR_RETRY, "the stream was not drained in time");
         if (!queue_is_drained(stream_queue(apply->stream))) {
-            if (!apply_batch(apply, may_read, err))
+            if (!apply_batch(apply, holder, err))
                 return false;
         } else if (!loop_turn(apply->run->loop, deadline_us, err)) {
             return false;

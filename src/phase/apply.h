@@ -14,11 +14,13 @@ void apply_close(Apply *apply);
 
 /*
  * Apply one batch of what is queued; at most about `pull_batch_count` changes.  Does nothing when
- * nothing is queued.  `may_read`: see StageWork.
+ * nothing is queued.  `holder`: the session that holds the exclusive lock on the original for us
+ * (borrowed, idle in its transaction), NULL while nobody does: it is asked for values that only the
+ * original has.  While such a lock is being waited for, do not apply.
  * Fails with ERR_DATA (a row does not fit the new definition), ERR_MISMATCH (the tables have
- * diverged), ERR_RETRY (only when !may_read), ERR_FAILED (the table's definition has changed).
+ * diverged), ERR_FAILED (the table's definition has changed); the run is over then.
  */
-NODISCARD bool apply_batch(Apply *apply, bool may_read, Err *err);
+NODISCARD bool apply_batch(Apply *apply, Conn *holder, Err *err);
 
 /* Changes received and not yet committed. */
 int64_t apply_outstanding(const Apply *apply);
@@ -30,9 +32,10 @@ int64_t apply_fence(const Apply *apply);
 NODISCARD bool apply_write_fence(Apply *apply, int64_t *marker, Err *err);
 
 /*
- * Apply until the fence has come through; ERR_RETRY when `deadline_us` passes before.
+ * Apply until the fence has come through; ERR_RETRY when `deadline_us` passes before: everything
+ * is then as it was, and applying may go on.  `holder`: see apply_batch.
  */
-NODISCARD bool apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, bool may_read,
+NODISCARD bool apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder,
                            Err *err);
 
 /*
@@ -41,7 +44,7 @@ NODISCARD bool apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, bo
  */
 void apply_expect_truncate(Apply *apply);
 
-/* What has been committed. */
+/* What has been applied. */
 const Position *apply_position(const Apply *apply);
 
 #endif

@@ -36,7 +36,7 @@ try_fence(Migration *run, Err *err)
 
     if (!apply_write_fence(run->apply, &marker, err))
         return STEP_FAILED;
-    if (!apply_drain(run->apply, marker, started_us + FENCE_PATIENCE_US, true, err)) {
+    if (!apply_drain(run->apply, marker, started_us + FENCE_PATIENCE_US, NULL, err)) {
         if (err->kind != ERR_RETRY)
             return STEP_FAILED;
         err_clear(err);
@@ -50,7 +50,7 @@ try_fence(Migration *run, Err *err)
 Step
 catchup_step(Migration *run, Err *err)
 {
-    if (!apply_batch(run->apply, true, err))
+    if (!apply_batch(run->apply, NULL, err))
         return STEP_FAILED;
     /* a turn without waiting: takes what has arrived, and notices a stop request */
     if (!loop_turn(run->loop, clock_now_us(), err))

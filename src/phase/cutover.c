@@ -111,7 +111,7 @@ apply_for(Migration *run, int64_t duration_us, Err *err)
     int64_t until_us = clock_now_us() + duration_us;
 
     while (clock_now_us() < until_us)
-        if (!apply_batch(run->apply, true, err) ||
+        if (!apply_batch(run->apply, NULL, err) ||
             !loop_turn(run->loop, apply_outstanding(run->apply) > 0 ? clock_now_us() : until_us,
                        err))
             return false;
@@ -170,7 +170,7 @@ measure_distance(Migration *run, bool *close, Err *err)
     *close = false;
     if (!apply_write_fence(run->apply, &marker, err))
         return false;
-    if (apply_drain(run->apply, marker, deadline_us, true, err)) {
+    if (apply_drain(run->apply, marker, deadline_us, NULL, err)) {
         *close = apply_outstanding(run->apply) <= run->settings->delta_count;
         return true;
     }
@@ -232,7 +232,7 @@ wait_for_answer(Migration *run, int64_t until_us, bool apply, Err *err)
     while (clock_now_us() < until_us && !query_is_done(run->cutover->conn)) {
         bool idle = !apply || apply_outstanding(run->apply) == 0;
 
-        if ((apply && !apply_batch(run->apply, true, err)) ||
+        if ((apply && !apply_batch(run->apply, NULL, err)) ||
             !loop_turn(run->loop, idle ? until_us : clock_now_us(), err))
             return false;
     }
@@ -456,7 +456,7 @@ swap_until(Migration *run, int64_t deadline_us, Err *err)
     BUF_AUTO(sql);
 
     if (!apply_write_fence(run->apply, &marker, err) ||
-        !apply_drain(run->apply, marker, deadline_us, false, err) ||
+        !apply_drain(run->apply, marker, deadline_us, run->cutover->conn, err) ||
         !migration_check_definition(run, conn, err) ||
         !migration_check_publication(run, conn, err) || !check_snapshots(run, true, err) ||
         !build_swap(run, &sql, err) || !query_exec(conn, buf_text(&sql), err))

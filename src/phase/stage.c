@@ -1,4 +1,4 @@
-/* The staging table; see stage.h. */
+/* The staging tables and net operations over them; see stage.h. */
 #include "phase/stage.h"
 
 #include <stdio.h>
@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "pg/sql.h"
+#include "phase/definition.h"
 #include "phase/stage_internal.h"
 
 static const char *
@@ -41,6 +42,7 @@ resolve_uses(Migration *run, const bool *uses)
     return resolved;
 }
 
+/* The columns of a staging table behind the two of ours; also fills the lists in `stage`. */
 static void
 describe_columns(Stage *stage, Buf *create)
 {
@@ -64,29 +66,70 @@ describe_columns(Stage *stage, Buf *create)
     stage->names = keep_buf(run, &names);
 }
 
+static const char SQL_TABLES[] = "create temporary table walter_stage (%S) on commit delete rows;"
+                                 "create temporary table walter_line (%S) on commit delete rows;"
+                                 "create temporary table walter_given (%S) on commit delete rows;"
+                                 "create index on pg_temp.walter_line (%I)";
+
+static void
+describe_uses(Stage *stage)
+{
+    Migration *run = stage->run;
+    const Projection *projection = &run->projection;
+    size_t bytes = sizeof *stage->uses * (size_t)(projection->output_count + 1);
+
+    stage->uses = arena_alloc(run->arena, bytes);
+    for (int i = 0; i < projection->output_count; i++) {
+        int used = 0;
+
+        stage->uses[i] = resolve_uses(run, projection->outputs[i].uses);
+        for (int j = 0; j < run->original.column_count; j++)
+            used += stage->uses[i][j] ? 1 : 0;
+        stage->may_mix = stage->may_mix || (used > 1 && !projection->outputs[i].is_new);
+    }
+}
+
+static bool
+read_key_operators(Stage *stage, Err *err)
+{
+    const TableShape *original = &stage->run->original;
+
+    stage->key_equal = arena_alloc(stage->run->arena,
+                                   sizeof *stage->key_equal * (size_t)(original->key_count + 1));
+    for (int i = 0; i < original->key_count; i++) {
+        const Column *column = &original->columns[original->key[i]];
+
+        stage->key_equal[i] = definition_read_equality(stage->run, stage->conn, column, err);
+        if (stage->key_equal[i] == NULL)
+            return false;
+    }
+    return true;
+}
+
 Stage *
 stage_open(Migration *run, Conn *conn, Err *err)
 {
     Stage *stage = mem_new(1, sizeof *stage);
-    AUTO(Text) *sql = NULL;
     BUF_AUTO(create);
+    BUF_AUTO(sql);
 
     stage->run = run;
     stage->conn = conn;
     stage->key = (RowKey){run->original.key, run->original.key_count, run->original.column_count};
     stage->set_name = choose_name(run, "walter_set");
-    stage->uses =
-        arena_alloc(run->arena, sizeof *stage->uses * (size_t)(run->projection.output_count + 1));
-    for (int i = 0; i < run->projection.output_count; i++)
-        stage->uses[i] = resolve_uses(run, run->projection.outputs[i].uses);
+    stage->statement_arena = arena_new();
+    describe_uses(stage);
     sql_add(&create, "%I integer, %I integer", run->projection.seq, stage->set_name);
     describe_columns(stage, &create);
-    sql = sql_build("create temporary table walter_stage (%S) on commit delete rows;"
-                    "create temporary table walter_line (%S) on commit delete rows;"
-                    "create index on pg_temp.walter_line (%I)",
-                    buf_text(&create), buf_text(&create), run->projection.seq);
-    if (!query_exec(conn, sql, err)) {
-        err_wrap(err, "creating the staging table");
+    sql_add(&sql, SQL_TABLES, buf_text(&create), buf_text(&create), buf_text(&create),
+            run->projection.seq);
+    /*
+     * Plans are made while a staging table has few rows and kept when it has many: its index, and
+     * never a scan of the whole shadow.
+     */
+    buf_add_text(&sql, "; set enable_seqscan to off");
+    if (!query_exec(conn, buf_text(&sql), err) || !read_key_operators(stage, err)) {
+        err_wrap(err, "creating the staging tables");
         stage_free(stage);
         return NULL;
     }
@@ -98,16 +141,139 @@ stage_free(Stage *stage)
 {
     if (stage == NULL)
         return;
+    conn_close(stage->reader);
     buf_done(&stage->data);
+    arena_free(stage->statement_arena);
     free(stage->statements);
-
     free(stage);
 }
 
-void
-stage_begin(Stage *stage)
+bool
+stage_begin(Stage *stage, const StageBatch *batch, bool again, Err *err)
 {
-    stage->next_set = 1;
+    stage->batch = *batch;
+    if (again)
+        return query_exec(stage->conn, "truncate " STAGE_TABLE ", " STAGE_LINE_TABLE, err);
+    stage->next_seq = 0;
+    stage->next_set = 0;
+    return true;
+}
+
+/* ---- which columns an UPDATE brings ---- */
+
+bool *
+stage_present(const Stage *stage, const Datum *row, Arena *arena)
+{
+    size_t count = (size_t)stage->key.column_count;
+    bool *present = arena_alloc(arena, count * sizeof *present);
+
+    for (size_t i = 0; i < count; i++)
+        present[i] = row[i].kind != DATUM_UNCHANGED;
+    return present;
+}
+
+bool
+stage_needs_original(const Stage *stage, const bool *present)
+{
+    if (!stage->may_mix)
+        return false;
+    for (int i = 0; i < stage->run->projection.output_count; i++)
+        if (stage_use_of(stage, i, present) == USE_MIXED)
+            return true;
+    return false;
+}
+
+/* ---- net operations ---- */
+
+/* The UPDATEs of one set of sent columns. */
+typedef struct Group {
+    const bool *present;
+    int set;
+    int64_t rows;
+} Group;
+
+typedef struct Groups {
+    Group *items;
+    int count;
+    int size;
+} Groups;
+
+/* What stage_apply has staged, and under which numbers. */
+typedef struct Sets {
+    Groups updates;
+    int delete_set;
+    int insert_set;
+    int64_t deletes;
+    int64_t inserts;
+} Sets;
+
+static Group *
+add_group(Stage *stage, Groups *groups, const bool *present)
+{
+    if (groups->count == groups->size) {
+        int size = groups->size == 0 ? 8 : groups->size * 2;
+        Group *items = arena_alloc(stage->batch.arena, (size_t)size * sizeof *items);
+
+        if (groups->count > 0)
+            memcpy(items, groups->items, (size_t)groups->count * sizeof *items);
+        groups->items = items;
+        groups->size = size;
+    }
+    groups->items[groups->count] = (Group){.present = present, .set = stage->next_set++};
+    return &groups->items[groups->count++];
+}
+
+static bool
+has_columns(const Stage *stage, const bool *present, const Datum *row)
+{
+    for (int i = 0; i < stage->key.column_count; i++)
+        if (present[i] != (row[i].kind != DATUM_UNCHANGED))
+            return false;
+    return true;
+}
+
+static Group *
+find_group(Stage *stage, Groups *groups, const Datum *row)
+{
+    for (int i = groups->count - 1; i >= 0; i--)
+        if (has_columns(stage, groups->items[i].present, row))
+            return &groups->items[i];
+    return add_group(stage, groups, stage_present(stage, row, stage->batch.arena));
+}
+
+/* The set that the operation belongs to, where it is counted. */
+static int
+count_op(Stage *stage, Sets *sets, const NetOp *op)
+{
+    Group *group;
+
+    switch (op->kind) {
+    case NET_DELETE:
+        sets->deletes++;
+        return sets->delete_set;
+    case NET_INSERT:
+        sets->inserts++;
+        return sets->insert_set;
+    case NET_UPDATE:
+        break;
+    }
+    group = find_group(stage, &sets->updates, op->row);
+    group->rows++;
+    return group->set;
+}
+
+static bool
+stage_ops(Stage *stage, const NetOp *ops, int count, Sets *sets, Err *err)
+{
+    if (!stage_begin_copy(stage, STAGE_TABLE, err))
+        return false;
+    sets->delete_set = stage->next_set++;
+    sets->insert_set = stage->next_set++;
+    for (int i = 0; i < count; i++)
+        if (!stage_add_row(stage, stage->next_seq++, count_op(stage, sets, &ops[i]), ops[i].row,
+                           err))
+            return false;
+    return stage_end_copy(stage, err);
 }
 
 static bool
@@ -122,157 +288,6 @@ run_counted(const Stage *stage, const char *sql, int64_t expected, const char *w
                        "%s of %lld rows affected %lld: original and shadow have diverged", what,
                        (long long)expected, (long long)rows_affected(rows));
     return true;
-}
-
-/* ---- values that only the original has ---- */
-
-bool
-stage_needs_original(const Stage *stage, const Datum *row)
-{
-    bool present[1600 + 1];
-    bool any = false;
-
-    for (int i = 0; i < stage->key.column_count; i++) {
-        present[i] = row[i].kind != DATUM_UNCHANGED;
-        any = any || !present[i];
-    }
-    for (int i = 0; any && i < stage->run->projection.output_count; i++)
-        if (stage_use_of(stage, i, present) == USE_MIXED ||
-            (stage->run->projection.is_copy_statement && any))
-            return true;
-    return false;
-}
-
-/*
- * Wait until a new snapshot sees all these transactions; commits may be decoded before.
- * The stream has 32 bits of a transaction id; it is the one nearest to the snapshot's xmax.
- */
-static bool
-wait_until_visible(const Stage *stage, const StageWork *work, Err *err)
-{
-    BUF_AUTO(sql);
-
-    if (work->xid_count == 0)
-        return true;
-    buf_add_text(&sql,
-                 "with m as (select pg_catalog.pg_snapshot_xmax("
-                 "pg_catalog.pg_current_snapshot())::text::numeric as x) select "
-                 "pg_catalog.bool_and(pg_catalog.pg_visible_in_snapshot((m.x + pg_catalog.mod("
-                 "v.xid - pg_catalog.mod(m.x, 4294967296) + 6442450944, 4294967296) - 2147483648)"
-                 "::text::xid8, pg_catalog.pg_current_snapshot())) from m, (values ");
-    for (int i = 0; i < work->xid_count; i++)
-        buf_printf(&sql, "%s(%u::numeric)", i == 0 ? "" : ", ", work->xids[i]);
-    buf_add_text(&sql, ") v (xid)");
-    for (;;) {
-        AUTO(Rows) *rows = NULL;
-
-        if (!query_simple(stage->conn, buf_text(&sql), &rows, err))
-            return false;
-        if (rows_bool(rows, 0, 0))
-            return true;
-        if (!loop_pause(conn_loop(stage->conn), 20000, err))
-            return false;
-    }
-}
-
-/*
- * Fill the unsent values of set `set` from the original, and move the rows that were found to set
- * `found`.  A row that is gone, or whose key has changed since, has more changes to come.
- */
-static bool
-fill_from_original(const Stage *stage, int set, int found, const bool *present, int64_t *filled,
-                   Err *err)
-{
-    const TableShape *original = &stage->run->original;
-    AUTO(Rows) *rows = NULL;
-    BUF_AUTO(sql);
-
-    sql_add(&sql, "update %S g set %I = %D", STAGE_TABLE, stage->set_name, (int64_t)found);
-    for (int i = 0; i < original->column_count; i++)
-        if (!present[i] && stage_is_sent(stage, i))
-            sql_add(&sql, ", %I = o.%I", original->columns[i].name, original->columns[i].name);
-    sql_add(&sql, " from only %S o where g.%I = %D", original->qualified, stage->set_name,
-            (int64_t)set);
-    for (int i = 0; i < original->key_count; i++) {
-        const char *name = original->columns[original->key[i]].name;
-
-        sql_add(&sql, " and g.%I = o.%I", name, name);
-    }
-    if (!query_simple(stage->conn, buf_text(&sql), &rows, err))
-        return err_wrap(err, "reading unchanged values from %s", original->qualified);
-    *filled = rows_affected(rows);
-    return true;
-}
-
-/* ---- net operations ---- */
-
-/* The UPDATEs of one set of sent columns. */
-typedef struct Group {
-    const bool *present;
-    int set;
-    int64_t rows;
-    bool mixed;
-} Group;
-
-typedef struct Groups {
-    Group *items;
-    int count;
-} Groups;
-
-static Group *
-find_group(Stage *stage, Groups *groups, const Datum *row, Arena *arena)
-{
-    size_t count = (size_t)stage->key.column_count;
-    bool *present = arena_alloc(arena, count * sizeof *present);
-    Group *items;
-
-    for (size_t i = 0; i < count; i++)
-        present[i] = row[i].kind != DATUM_UNCHANGED;
-    for (int i = groups->count - 1; i >= 0; i--)
-        if (memcmp(groups->items[i].present, present, count * sizeof *present) == 0)
-            return &groups->items[i];
-    items = arena_alloc(arena, (size_t)(groups->count + 1) * sizeof *items);
-    if (groups->count > 0)
-        memcpy(items, groups->items, (size_t)groups->count * sizeof *items);
-    groups->items = items;
-    items[groups->count] = (Group){
-        .present = present, .set = stage->next_set++, .mixed = stage_needs_original(stage, row)};
-    return &items[groups->count++];
-}
-
-typedef struct Sets {
-    Groups updates;
-    int delete_set;
-    int insert_set;
-    int64_t deletes;
-    int64_t inserts;
-} Sets;
-
-static bool
-stage_rows(Stage *stage, const StageWork *work, Sets *sets, Arena *arena, Err *err)
-{
-    if (!stage_begin_copy(stage, STAGE_TABLE, err))
-        return false;
-    sets->delete_set = stage->next_set++;
-    sets->insert_set = stage->next_set++;
-    for (int i = 0; i < work->count; i++) {
-        const NetOp *op = &work->ops[i];
-        int set = op->kind == NET_DELETE ? sets->delete_set : sets->insert_set;
-
-        if (op->kind == NET_UPDATE) {
-            Group *group = find_group(stage, &sets->updates, op->row, arena);
-
-            group->rows++;
-            set = group->set;
-        } else if (op->kind == NET_DELETE) {
-            sets->deletes++;
-        } else {
-            sets->inserts++;
-        }
-        if (!stage_add_row(stage, i, set, op->row, err) || !stage_flush_if_large(stage, err))
-            return false;
-    }
-    return stage_end_copy(stage, err);
 }
 
 static void
@@ -294,81 +309,99 @@ run_update(Stage *stage, int set, const SetRule *rule, int64_t rows, Err *err)
     return run_counted(stage, buf_text(&sql), rows, "an UPDATE", err);
 }
 
-/*
- * With a copy statement a change may move a row out of the statement's result, or into it: delete
- * what it no longer gives, update what it gives, insert what is missing.
- */
+/* With a copy statement a change may move a row out of the statement's result, or into it. */
 static bool
-run_copy_update(Stage *stage, int set, const SetRule *rule, Err *err)
+run_copy_update(Stage *stage, int set, Err *err)
 {
-    const char *seq = stage->run->projection.seq;
     BUF_AUTO(filter);
-    BUF_AUTO(gone);
-    BUF_AUTO(missing);
 
     add_filter(stage, &filter, set);
-    stage_build_delete(stage, &gone, STAGE_TABLE, buf_text(&filter));
-    buf_add_text(&gone, " and not exists (select from ");
-    stage_add_projected(stage, &gone, STAGE_TABLE, buf_text(&filter), "q");
-    sql_add(&gone, " where q.%I = p.%I)", seq, seq);
-    stage_build_insert(stage, &missing, STAGE_TABLE, buf_text(&filter));
-    sql_add(&missing, " where not exists (select from only %S s where ",
-            stage->run->shadow_qualified);
-    stage_add_key_match(stage, &missing, "p");
-    buf_add_text(&missing, ")");
-    return query_exec(stage->conn, buf_text(&gone), err) && run_update(stage, set, rule, 1, err) &&
-           query_exec(stage->conn, buf_text(&missing), err);
+    for (int step = COPY_REMOVE; step <= COPY_ADD; step++) {
+        const CopyUpdate update = {STAGE_TABLE, buf_text(&filter), buf_text(&filter)};
+        BUF_AUTO(sql);
+
+        stage_build_copy_update(stage, &sql, (CopyStep)step, &update);
+        if (!query_exec(stage->conn, buf_text(&sql), err))
+            return false;
+    }
+    return true;
+}
+
+/* Fill the values that were not sent, and give the rows for which that worked a set of their own. */
+static bool
+fill_group(Stage *stage, const Group *group, int *set, int64_t *filled, Err *err)
+{
+    const FillWork work = {.table = STAGE_TABLE,
+                           .set = group->set,
+                           .present = group->present,
+                           .new_set = stage->next_set++};
+    AUTO(Rows) *rows = NULL;
+
+    if (!stage_fill(stage, &work, &rows, err))
+        return false;
+    *set = work.new_set;
+    *filled = rows_affected(rows);
+    return true;
 }
 
 static bool
-run_group(Stage *stage, const Group *group, const StageWork *work, Err *err)
+run_group(Stage *stage, const Group *group, Err *err)
 {
+    bool is_copy = stage->run->projection.is_copy_statement;
     SetRule rule = {.present = group->present};
     int64_t filled = 0;
     int set = group->set;
 
-    if (group->mixed) {
-        if (!work->may_read)
-            return err_set(err, ERR_RETRY,
-                           "a change needs an unchanged value of the original, "
-                           "which is locked for the swap");
-        set = stage->next_set++;
-        if (!wait_until_visible(stage, work, err) ||
-            !fill_from_original(stage, group->set, set, group->present, &filled, err))
+    if (stage_needs_original(stage, group->present)) {
+        if (!fill_group(stage, group, &set, &filled, err))
             return false;
         rule.with_mixed = true;
+        if (!is_copy && !run_update(stage, set, &rule, filled, err))
+            return false;
+        rule.with_mixed = false;
     }
-    if (stage->run->projection.is_copy_statement)
-        return run_copy_update(stage, set, &rule, err);
-    if (group->mixed && !run_update(stage, set, &rule, filled, err))
-        return false;
-    rule.with_mixed = false;
+    if (is_copy)
+        return run_copy_update(stage, set, err);
     return run_update(stage, group->set, &rule, group->rows - filled, err);
 }
 
-bool
-stage_apply(Stage *stage, const StageWork *work, Arena *arena, Err *err)
+static bool
+run_deletes(Stage *stage, const Sets *sets, Err *err)
 {
-    Sets sets = {0};
     BUF_AUTO(filter);
     BUF_AUTO(sql);
 
-    if (!stage_rows(stage, work, &sets, arena, err))
-        return err_wrap(err, "staging changes");
-    if (sets.deletes > 0) {
-        add_filter(stage, &filter, sets.delete_set);
-        stage_build_delete(stage, &sql, STAGE_TABLE, buf_text(&filter));
-        if (!run_counted(stage, buf_text(&sql), sets.deletes, "a DELETE", err))
-            return false;
-    }
-    for (int i = 0; i < sets.updates.count; i++)
-        if (!run_group(stage, &sets.updates.items[i], work, err))
-            return false;
-    if (sets.inserts == 0)
+    if (sets->deletes == 0)
         return true;
-    buf_clear(&filter);
-    buf_clear(&sql);
-    add_filter(stage, &filter, sets.insert_set);
+    add_filter(stage, &filter, sets->delete_set);
+    stage_build_delete(stage, &sql, STAGE_TABLE, buf_text(&filter));
+    return run_counted(stage, buf_text(&sql), sets->deletes, "a DELETE", err);
+}
+
+static bool
+run_inserts(Stage *stage, const Sets *sets, Err *err)
+{
+    BUF_AUTO(filter);
+    BUF_AUTO(sql);
+
+    if (sets->inserts == 0)
+        return true;
+    add_filter(stage, &filter, sets->insert_set);
     stage_build_insert(stage, &sql, STAGE_TABLE, buf_text(&filter));
-    return run_counted(stage, buf_text(&sql), sets.inserts, "an INSERT", err);
+    return run_counted(stage, buf_text(&sql), sets->inserts, "an INSERT", err);
+}
+
+bool
+stage_apply(Stage *stage, const NetOp *ops, int count, Err *err)
+{
+    Sets sets = {0};
+
+    if (!stage_ops(stage, ops, count, &sets, err))
+        return err_wrap(err, "staging changes");
+    if (!run_deletes(stage, &sets, err))
+        return false;
+    for (int i = 0; i < sets.updates.count; i++)
+        if (!run_group(stage, &sets.updates.items[i], err))
+            return false;
+    return run_inserts(stage, &sets, err);
 }

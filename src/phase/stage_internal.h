@@ -1,7 +1,8 @@
 /*
- * Shared by the modules that make up the staging table; nobody else includes it.
- *   stage.c          net operations       stage_ordered.c  one change after the other
- *   stage_copy.c     rows into it         stage_sql.c      statements over it
+ * Shared by the modules that make up the staging tables; nobody else includes it.
+ *   stage.c          the tables, net operations   stage_ordered.c  one change after the other
+ *   stage_copy.c     rows into them               stage_sql.c      statements over them
+ *   stage_fill.c     values that were not sent
  */
 #ifndef WALTER_STAGE_INTERNAL_H
 #define WALTER_STAGE_INTERNAL_H
@@ -9,16 +10,15 @@
 #include "base/buf.h"
 #include "phase/stage.h"
 
-/* Net operations wait in one, changes to be applied in order in the other (with an index). */
+/*
+ * Net operations wait in the first, changes to be applied in order in the second (with an index),
+ * values read from the original in the third.
+ */
 #define STAGE_TABLE "pg_temp.walter_stage"
 #define STAGE_LINE_TABLE "pg_temp.walter_line"
+#define STAGE_GIVEN_TABLE "pg_temp.walter_given"
 
-/* A prepared single-row statement of the ordered path. */
-typedef struct Prepared {
-    ChangeKind kind;
-    bool changes_key;
-    const bool *present; /* UPDATE: which columns were sent */
-} Prepared;
+typedef struct Prepared Prepared;
 
 struct Stage {
     Migration *run;
@@ -27,12 +27,18 @@ struct Stage {
     const char *set_name; /* unquoted name of the column that numbers sets */
     const char *columns;  /* ", " and the quoted columns that COPY fills, behind the two of ours */
     const char *names;    /* all the original's columns, quoted, each with ", " behind it */
-    const bool **uses;    /* per output: what it depends on, generated columns resolved */
+    const char **key_equal; /* per key column of the original: "operator(pg_catalog.=)" */
+    const bool **uses;      /* per output: what it depends on, generated columns resolved */
+    bool may_mix;           /* some output can depend on sent and on unsent columns at once */
+    StageBatch batch;
+    int next_seq; /* both count on through a transaction, so that no number comes twice */
     int next_set;
-    Prepared *statements; /* in the arena of the run */
+    Prepared *statements;
     int statement_count;
     int statement_size;
-    Buf data; /* COPY data not yet handed to libpq */
+    Arena *statement_arena; /* what `statements` point to */
+    Buf data;               /* of a COPY under way, not yet handed to libpq */
+    Conn *reader;           /* reads the original; NULL until it is needed */
 };
 
 /* Were the columns that an output depends on sent, not sent, or some of each? */
@@ -45,14 +51,45 @@ typedef struct SetRule {
     bool with_mixed;     /* values that were not sent have been filled in */
 } SetRule;
 
-/* stage_copy.c */
+/* stage.c */
+bool *stage_present(const Stage *stage, const Datum *row, Arena *arena);
+/* Does an UPDATE that brings these columns need a value that only the original has? */
+bool stage_needs_original(const Stage *stage, const bool *present);
+
+/* stage_copy.c: a COPY of rows into `table`, begin, add, end */
 bool stage_is_sent(const Stage *stage, int column);
 NODISCARD bool stage_begin_copy(Stage *stage, const char *table, Err *err);
 NODISCARD bool stage_add_row(Stage *stage, int seq, int set, const Datum *row, Err *err);
-NODISCARD bool stage_flush_if_large(Stage *stage, Err *err);
 NODISCARD bool stage_end_copy(Stage *stage, Err *err);
+/*
+ * A COPY begins with these settings and ends with the other call: values that travel as text are
+ * read with the formats they were written in, and expressions run with those of the role.
+ */
+void stage_add_copy_settings(const Stage *stage, Buf *sql);
+NODISCARD bool stage_end_copy_settings(Stage *stage, Err *err);
+/* " (format binary)" or "" */
+const char *stage_copy_format(const Stage *stage);
 
-/* stage_sql.c: append statements over the staged rows of `table` that match `filter` */
+/* Staged rows that need values which were not sent. */
+typedef struct FillWork {
+    const char *table;
+    int set;
+    const char *seqs;    /* only these rows of the set, "{1,2}"; NULL = all of it */
+    const bool *present; /* what they have */
+    int new_set;         /* the set that filled rows get */
+} FillWork;
+
+/*
+ * stage_fill.c: read the values that were not sent from the original, and put them into the staged
+ * rows.  *rows is new and has the seq of each row that was filled.  A row that is gone from the
+ * original, or whose key has changed since, is left out: it has more changes to come.
+ */
+NODISCARD bool stage_fill(Stage *stage, const FillWork *work, Rows **rows, Err *err);
+
+/*
+ * stage_sql.c: append statements over the staged rows of `table` that match `filter`; the rows whose
+ * key is the one to look for match `old_filter`.
+ */
 Use stage_use_of(const Stage *stage, int output, const bool *present);
 void stage_add_projected(const Stage *stage, Buf *sql, const char *table, const char *filter,
                          const char *alias);
@@ -61,8 +98,19 @@ void stage_build_insert(const Stage *stage, Buf *sql, const char *table, const c
 void stage_build_delete(const Stage *stage, Buf *sql, const char *table, const char *filter);
 void stage_build_update(const Stage *stage, Buf *sql, const char *table, const char *filter,
                         const SetRule *rule);
-/* An UPDATE that finds its row by the key in the rows matching `old_filter`. */
 void stage_build_key_update(const Stage *stage, Buf *sql, const char *filter,
                             const char *old_filter, const SetRule *rule);
+
+/*
+ * An UPDATE under a copy statement, which may give a row or not, in three steps: remove what it no
+ * longer gives, change what it gives, add what is missing.
+ */
+typedef enum { COPY_REMOVE = 0, COPY_CHANGE = 1, COPY_ADD = 2 } CopyStep;
+typedef struct CopyUpdate {
+    const char *table;
+    const char *filter;
+    const char *old_filter;
+} CopyUpdate;
+void stage_build_copy_update(const Stage *stage, Buf *sql, CopyStep step, const CopyUpdate *update);
 
 #endif

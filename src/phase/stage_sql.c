@@ -47,9 +47,13 @@ stage_build_insert(const Stage *stage, Buf *sql, const char *table, const char *
     stage_add_projected(stage, sql, table, filter, "p");
 }
 
-/* A copy statement may filter rows out, so its deletes go by the staged key itself. */
+/*
+ * The staged key itself, in the shadow's types, as a FROM item called `alias`: a copy statement may
+ * leave the row out, and then the projection does not tell its key.
+ */
 static void
-add_staged_key(const Stage *stage, Buf *sql, const char *table, const char *filter)
+add_staged_key(const Stage *stage, Buf *sql, const char *table, const char *filter,
+               const char *alias)
 {
     const Migration *run = stage->run;
 
@@ -60,7 +64,7 @@ add_staged_key(const Stage *stage, Buf *sql, const char *table, const char *filt
         sql_add(sql, "%I::%S as %I, ", run->original.columns[run->original.key[i]].name,
                 new->base_type, new->name);
     }
-    sql_add(sql, "%I from %S where %S) p", run->projection.seq, table, filter);
+    sql_add(sql, "%I from %S where %S) %S", run->projection.seq, table, filter, alias);
 }
 
 void
@@ -68,7 +72,7 @@ stage_build_delete(const Stage *stage, Buf *sql, const char *table, const char *
 {
     sql_add(sql, "delete from only %S s using ", stage->run->shadow_qualified);
     if (stage->run->projection.is_copy_statement)
-        add_staged_key(stage, sql, table, filter);
+        add_staged_key(stage, sql, table, filter, "p");
     else
         stage_add_projected(stage, sql, table, filter, "p");
     buf_add_text(sql, " where ");
@@ -159,4 +163,62 @@ stage_build_key_update(const Stage *stage, Buf *sql, const char *filter, const c
     stage_add_projected(stage, sql, STAGE_LINE_TABLE, old_filter, "o");
     sql_add(sql, " where p.%I = o.%I and ", seq, seq);
     stage_add_key_match(stage, sql, "o");
+}
+
+/* ---- updates under a copy statement ---- */
+
+static void
+build_copy_removal(const Stage *stage, Buf *sql, const CopyUpdate *update)
+{
+    const char *seq = stage->run->projection.seq;
+
+    sql_add(sql, "delete from only %S s using ", stage->run->shadow_qualified);
+    add_staged_key(stage, sql, update->table, update->old_filter, "o");
+    buf_add_text(sql, " where ");
+    stage_add_key_match(stage, sql, "o");
+    buf_add_text(sql, " and not exists (select from ");
+    stage_add_projected(stage, sql, update->table, update->filter, "p");
+    sql_add(sql, " where p.%I = o.%I)", seq, seq);
+}
+
+static void
+build_copy_change(const Stage *stage, Buf *sql, const CopyUpdate *update)
+{
+    const Projection *projection = &stage->run->projection;
+
+    sql_add(sql, "update only %S s set ", stage->run->shadow_qualified);
+    for (int i = 0; i < projection->output_count; i++)
+        sql_add(sql, "%S%I = p.%I", i == 0 ? "" : ", ", projection->outputs[i].name,
+                projection->outputs[i].name);
+    buf_add_text(sql, " from ");
+    stage_add_projected(stage, sql, update->table, update->filter, "p");
+    buf_add_text(sql, ", ");
+    add_staged_key(stage, sql, update->table, update->old_filter, "o");
+    sql_add(sql, " where p.%I = o.%I and ", projection->seq, projection->seq);
+    stage_add_key_match(stage, sql, "o");
+}
+
+static void
+build_copy_addition(const Stage *stage, Buf *sql, const CopyUpdate *update)
+{
+    stage_build_insert(stage, sql, update->table, update->filter);
+    sql_add(sql, " where not exists (select from only %S s where ", stage->run->shadow_qualified);
+    stage_add_key_match(stage, sql, "p");
+    buf_add_text(sql, ")");
+}
+
+void
+stage_build_copy_update(const Stage *stage, Buf *sql, CopyStep step, const CopyUpdate *update)
+{
+    switch (step) {
+    case COPY_REMOVE:
+        build_copy_removal(stage, sql, update);
+        return;
+    case COPY_CHANGE:
+        build_copy_change(stage, sql, update);
+        return;
+    case COPY_ADD:
+        build_copy_addition(stage, sql, update);
+        return;
+    }
 }
