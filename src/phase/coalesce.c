@@ -17,7 +17,6 @@ typedef struct Fold {
     bool inserted; /* a new row is in `row` */
     bool updated;  /* the shadow's row is changed by `row` */
     const Datum *row;
-    int source;
 } Fold;
 
 const Datum *
@@ -160,9 +159,8 @@ fold_delete(Fold *fold, const Change *change, Err *err)
 }
 
 static bool
-fold_one(Fold *fold, const Change *change, int index, const RowKey *key, Arena *arena, Err *err)
+fold_one(Fold *fold, const Change *change, const RowKey *key, Arena *arena, Err *err)
 {
-    fold->source = index;
     if (change->kind == CHANGE_INSERT)
         return fold_insert(fold, change, err);
     if (change->kind == CHANGE_UPDATE)
@@ -177,9 +175,9 @@ typedef struct Nets {
 } Nets;
 
 static void
-emit(Nets *nets, NetKind kind, const Datum *row, int source)
+emit(Nets *nets, NetKind kind, const Datum *row)
 {
-    nets->ops[kind][nets->counts[kind]++] = (NetOp){.kind = kind, .row = row, .source = source};
+    nets->ops[kind][nets->counts[kind]++] = (NetOp){.kind = kind, .row = row};
 }
 
 static NetOp *
@@ -206,17 +204,17 @@ fold_key(const Change *changes, const Keyed *keyed, int left, const RowKey *key,
     int used = 0;
 
     while (used < left && compare_bytes(&keyed[0], &keyed[used]) == 0) {
-        int index = keyed[used++].index;
+        const Change *change = &changes[keyed[used++].index];
 
-        if (!fold_one(&fold, &changes[index], index, key, arena, err))
+        if (!fold_one(&fold, change, key, arena, err))
             return 0;
     }
     if (fold.deleted)
-        emit(nets, NET_DELETE, old, fold.source);
+        emit(nets, NET_DELETE, old);
     if (fold.updated)
-        emit(nets, NET_UPDATE, fold.row, fold.source);
+        emit(nets, NET_UPDATE, fold.row);
     if (fold.inserted)
-        emit(nets, NET_INSERT, fold.row, fold.source);
+        emit(nets, NET_INSERT, fold.row);
     return used;
 }
 

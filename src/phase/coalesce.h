@@ -24,7 +24,6 @@ typedef enum { NET_DELETE = 1, NET_UPDATE = 2, NET_INSERT = 3 } NetKind;
 typedef struct NetOp {
     NetKind kind;
     const Datum *row; /* whole row; DELETE: only key columns are set, others ABSENT */
-    int source;       /* index of the last change that went into it */
 } NetOp;
 
 /*

@@ -242,11 +242,8 @@ show_progress(void *owner, short ready, Err *err)
         progress.rows_copied = run->counters.rows_copied;
     }
     if (run->apply != NULL) {
-        Lsn end_lsn = apply_position(run->apply)->end_lsn;
-
         progress.changes_waiting = apply_outstanding(run->apply);
-        if (stream_server_lsn(run->stream) > end_lsn)
-            progress.lag_bytes = (int64_t)(stream_server_lsn(run->stream) - end_lsn);
+        progress.lag_bytes = stream_lag_bytes(run->stream);
     }
     progress_add(&progress, &line);
     log_progress(buf_text(&line));

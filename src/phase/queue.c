@@ -30,7 +30,7 @@ struct Queue {
     Block *last;
     Place released; /* the first record still held */
     Place next;     /* the next record to read */
-    Place previous; /* the one read before that */
+    Place newest;   /* the last record pushed; its block is NULL when it has been read or dropped */
     int64_t pushed_changes;
     size_t bytes;
 };
@@ -83,6 +83,7 @@ queue_push(Queue *queue, Lsn wal_end_lsn, const uint8_t *bytes, size_t len, bool
 
     if (queue->last == NULL || queue->last->size - queue->last->used < size)
         add_block(queue, size);
+    queue->newest = (Place){.block = queue->last, .offset = queue->last->used};
     record = (Record *)(void *)(queue->last->data + queue->last->used);
     *record = (Record){.wal_end_lsn = wal_end_lsn, .len = len, .is_change = is_change};
     memcpy(record + 1, bytes, len);
@@ -109,7 +110,6 @@ queue_read(Queue *queue, QueueRecord *out)
     settle(&queue->next);
     if (queue_is_drained(queue))
         return false;
-    queue->previous = queue->next;
     record = (const Record *)(const void *)(queue->next.block->data + queue->next.offset);
     queue->next.offset += record_size(record->len);
     queue->next.changes += record->is_change ? 1 : 0;
@@ -120,10 +120,20 @@ queue_read(Queue *queue, QueueRecord *out)
     return true;
 }
 
-void
-queue_unread(Queue *queue)
+bool
+queue_drop_newest(Queue *queue)
 {
-    queue->next = queue->previous;
+    const Place *newest = &queue->newest;
+    const Record *record;
+
+    if (newest->block == NULL ||
+        (queue->next.block == newest->block && queue->next.offset > newest->offset))
+        return false;
+    record = (const Record *)(const void *)(newest->block->data + newest->offset);
+    queue->pushed_changes -= record->is_change ? 1 : 0;
+    queue->last->used = newest->offset;
+    queue->newest.block = NULL;
+    return true;
 }
 
 /* Nothing is held: fill the one block left from its beginning, or free it when it is a large one. */
@@ -144,7 +154,7 @@ reuse_or_free_last(Queue *queue)
     queue->next.block = block;
     queue->next.offset = 0;
     queue->released = queue->next;
-    queue->previous = queue->next;
+    queue->newest.block = NULL;
 }
 
 void
@@ -159,7 +169,6 @@ queue_release(Queue *queue)
         free(block);
     }
     queue->released = queue->next;
-    queue->previous = queue->next;
     if (queue_is_drained(queue))
         reuse_or_free_last(queue);
 }

@@ -33,8 +33,8 @@ void queue_push(Queue *queue, Lsn wal_end_lsn, const uint8_t *bytes, size_t len,
 /* Read the next message; false when there is none yet. */
 bool queue_read(Queue *queue, QueueRecord *out);
 
-/* Unread the message that queue_read gave last (once). */
-void queue_unread(Queue *queue);
+/* Take back the message pushed last; false when it has been read, or taken back, already. */
+bool queue_drop_newest(Queue *queue);
 
 /* Drop everything read so far; drop everything. */
 void queue_release(Queue *queue);

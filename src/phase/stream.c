@@ -18,7 +18,8 @@ struct Stream {
     Lsn received_lsn; /* end of what was read */
     Lsn applied_lsn;
     Lsn server_lsn;
-    bool is_between;
+    bool is_between;      /* no transaction is applied in part */
+    ChangeKind last_kind; /* of the message that came last */
     bool paused;
 };
 
@@ -37,6 +38,32 @@ send_status(Stream *stream, Err *err)
 }
 
 static bool
+is_row_change(ChangeKind kind)
+{
+    return kind == CHANGE_INSERT || kind == CHANGE_UPDATE || kind == CHANGE_DELETE ||
+           kind == CHANGE_TRUNCATE;
+}
+
+/*
+ * Queue a message.  A transaction without a change of ours, which some plugins announce all the
+ * same, is taken out again: a busy database would fill the queue with them.
+ */
+static void
+take_message(Stream *stream, const Frame *frame)
+{
+    ChangeKind kind = decoder_peek(stream->plugin, frame->payload, frame->payload_len);
+    bool is_empty = kind == CHANGE_COMMIT && stream->last_kind == CHANGE_BEGIN &&
+                    queue_drop_newest(stream->queue);
+
+    stream->last_kind = kind;
+    if (!is_empty)
+        queue_push(stream->queue, frame->end_lsn, frame->payload, frame->payload_len,
+                   is_row_change(kind));
+    if (frame->start_lsn > stream->received_lsn)
+        stream->received_lsn = frame->start_lsn;
+}
+
+static bool
 take_frame(Stream *stream, const char *data, int len, Err *err)
 {
     Frame frame;
@@ -46,13 +73,7 @@ take_frame(Stream *stream, const char *data, int len, Err *err)
     if (frame.end_lsn > stream->server_lsn)
         stream->server_lsn = frame.end_lsn;
     if (frame.kind == FRAME_DATA) {
-        ChangeKind kind = decoder_peek(stream->plugin, frame.payload, frame.payload_len);
-
-        queue_push(stream->queue, frame.end_lsn, frame.payload, frame.payload_len,
-                   kind == CHANGE_INSERT || kind == CHANGE_UPDATE || kind == CHANGE_DELETE ||
-                       kind == CHANGE_TRUNCATE);
-        if (frame.start_lsn > stream->received_lsn)
-            stream->received_lsn = frame.start_lsn;
+        take_message(stream, &frame);
         return true;
     }
     if (frame.end_lsn > stream->received_lsn)
@@ -69,6 +90,15 @@ pause_or_resume(Stream *stream)
         stream->paused = pause;
         conn_set_reading(stream->conn, !pause);
     }
+}
+
+/* The server has ended the stream, which it never does by itself: it has said why. */
+static bool
+explain_end(Stream *stream, Err *err)
+{
+    if (query_is_done(stream->conn) && !query_finish(stream->conn, NULL, err))
+        return err_wrap(err, "the server ended the replication stream");
+    return err_set(err, ERR_LOST, "the server ended the replication stream");
 }
 
 /* Take all that libpq has buffered, up to the queue's limit. */
@@ -88,7 +118,7 @@ on_ready(void *owner, Err *err)
         if (what == COPYDATA_WAIT)
             break;
         if (what == COPYDATA_END)
-            return err_set(err, ERR_LOST, "the server ended the replication stream");
+            return explain_end(stream, err);
         ok = take_frame(stream, data, len, err);
         copydata_free(data);
         if (!ok)
@@ -159,8 +189,10 @@ stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between)
     pause_or_resume(stream);
 }
 
-Lsn
-stream_server_lsn(const Stream *stream)
+int64_t
+stream_lag_bytes(const Stream *stream)
 {
-    return stream->server_lsn;
+    Lsn flushed = flushed_lsn(stream);
+
+    return stream->server_lsn > flushed ? (int64_t)(stream->server_lsn - flushed) : 0;
 }

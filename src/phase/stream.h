@@ -33,7 +33,7 @@ int stream_pid(const Stream *stream);
  */
 void stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between);
 
-/* The newest WAL position that the server has reported. */
-Lsn stream_server_lsn(const Stream *stream);
+/* Bytes of WAL between what has been applied and the newest position that the server reported. */
+int64_t stream_lag_bytes(const Stream *stream);
 
 #endif

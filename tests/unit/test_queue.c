@@ -1,0 +1,280 @@
+/* Messages between arrival and apply. */
+#include "phase/queue.h"
+
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MEGABYTE = 1024 * 1024 };
+
+/* Push a message whose bytes tell its number. */
+static void
+push_number(Queue *queue, int number, size_t len, bool is_change)
+{
+    uint8_t *bytes = malloc(len);
+
+    ck_assert_ptr_nonnull(bytes);
+    memset(bytes, number % 251, len);
+    queue_push(queue, (Lsn)number, bytes, len, is_change);
+    free(bytes);
+}
+
+static void
+expect_number(Queue *queue, int number, size_t len)
+{
+    QueueRecord record;
+
+    ck_assert(queue_read(queue, &record));
+    ck_assert_uint_eq(record.wal_end_lsn, (Lsn)number);
+    ck_assert_uint_eq(record.len, len);
+    if (len > 0) {
+        ck_assert_int_eq(record.bytes[0], number % 251);
+        ck_assert_int_eq(record.bytes[len - 1], number % 251);
+    }
+}
+
+static void
+expect_nothing(Queue *queue)
+{
+    QueueRecord record;
+
+    ck_assert(queue_is_drained(queue));
+    ck_assert(!queue_read(queue, &record));
+}
+
+START_TEST(an_empty_queue_gives_nothing)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    expect_nothing(queue);
+    queue_release(queue);
+    queue_rewind(queue);
+    queue_clear(queue);
+    expect_nothing(queue);
+    ck_assert(!queue_drop_newest(queue));
+    ck_assert_uint_eq(queue_bytes(queue), 0);
+    ck_assert_int_eq(queue_changes(queue), 0);
+}
+END_TEST
+
+START_TEST(gives_messages_in_order_across_blocks)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    for (int i = 0; i < 5000; i++)
+        push_number(queue, i, (size_t)(i % 1999), true);
+    ck_assert_uint_gt(queue_bytes(queue), 4 * MEGABYTE);
+    for (int i = 0; i < 5000; i++)
+        expect_number(queue, i, (size_t)(i % 1999));
+    expect_nothing(queue);
+}
+END_TEST
+
+START_TEST(keeps_a_message_larger_than_a_block_in_its_place)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    push_number(queue, 1, 10, true);
+    push_number(queue, 2, 5 * MEGABYTE, true);
+    push_number(queue, 3, 10, true);
+    push_number(queue, 4, MEGABYTE, true);
+    expect_number(queue, 1, 10);
+    expect_number(queue, 2, 5 * MEGABYTE);
+    expect_number(queue, 3, 10);
+    expect_number(queue, 4, MEGABYTE);
+    expect_nothing(queue);
+    queue_release(queue);
+    ck_assert_uint_le(queue_bytes(queue), MEGABYTE);
+}
+END_TEST
+
+START_TEST(bytes_stay_where_they_are_until_released)
+{
+    AUTO(Queue) *queue = queue_new();
+    QueueRecord first;
+
+    push_number(queue, 7, 100, true);
+    ck_assert(queue_read(queue, &first));
+    for (int i = 0; i < 3000; i++)
+        push_number(queue, i, 1000, true);
+    for (int i = 0; i < 3000; i++)
+        expect_number(queue, i, 1000);
+    ck_assert_int_eq(first.bytes[0], 7);
+    ck_assert_int_eq(first.bytes[99], 7);
+}
+END_TEST
+
+START_TEST(rewind_gives_what_was_not_released_again)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    for (int i = 0; i < 3000; i++)
+        push_number(queue, i, 1000, true);
+    for (int i = 0; i < 1500; i++)
+        expect_number(queue, i, 1000);
+    queue_release(queue);
+    for (int times = 0; times < 3; times++) {
+        for (int i = 1500; i < 2900; i++)
+            expect_number(queue, i, 1000);
+        queue_rewind(queue);
+    }
+    ck_assert_int_eq(queue_changes(queue), 1500);
+    for (int i = 1500; i < 3000; i++)
+        expect_number(queue, i, 1000);
+    expect_nothing(queue);
+    queue_rewind(queue);
+    expect_number(queue, 1500, 1000);
+}
+END_TEST
+
+START_TEST(counts_changes_until_they_are_released)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    for (int i = 0; i < 10; i++)
+        push_number(queue, i, 10, i % 2 == 0);
+    ck_assert_int_eq(queue_changes(queue), 5);
+    for (int i = 0; i < 4; i++)
+        expect_number(queue, i, 10);
+    ck_assert_int_eq(queue_changes(queue), 5);
+    queue_release(queue);
+    ck_assert_int_eq(queue_changes(queue), 3);
+    queue_rewind(queue);
+    ck_assert_int_eq(queue_changes(queue), 3);
+    for (int i = 4; i < 10; i++)
+        expect_number(queue, i, 10);
+    queue_release(queue);
+    ck_assert_int_eq(queue_changes(queue), 0);
+    push_number(queue, 10, 10, true);
+    ck_assert_int_eq(queue_changes(queue), 1);
+}
+END_TEST
+
+START_TEST(memory_is_given_back_when_all_is_released)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 100; i++)
+            push_number(queue, i, MEGABYTE / 10, true);
+        ck_assert_uint_gt(queue_bytes(queue), 9 * MEGABYTE);
+        for (int i = 0; i < 100; i++)
+            expect_number(queue, i, MEGABYTE / 10);
+        queue_release(queue);
+        ck_assert_uint_le(queue_bytes(queue), MEGABYTE);
+        ck_assert(queue_is_drained(queue));
+    }
+}
+END_TEST
+
+START_TEST(release_in_the_middle_of_a_block_keeps_the_rest)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    for (int i = 0; i < 10; i++)
+        push_number(queue, i, 10, true);
+    for (int i = 0; i < 10; i++) {
+        expect_number(queue, i, 10);
+        queue_release(queue);
+        push_number(queue, 100 + i, 20, true);
+    }
+    for (int i = 0; i < 10; i++)
+        expect_number(queue, 100 + i, 20);
+    expect_nothing(queue);
+}
+END_TEST
+
+START_TEST(clear_forgets_everything)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    for (int i = 0; i < 3000; i++)
+        push_number(queue, i, 1000, true);
+    expect_number(queue, 0, 1000);
+    queue_clear(queue);
+    expect_nothing(queue);
+    ck_assert_uint_eq(queue_bytes(queue), 0);
+    ck_assert_int_eq(queue_changes(queue), 0);
+    push_number(queue, 5, 10, true);
+    expect_number(queue, 5, 10);
+}
+END_TEST
+
+START_TEST(the_newest_message_can_be_taken_back_once)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    push_number(queue, 1, 10, true);
+    push_number(queue, 2, 10, true);
+    ck_assert(queue_drop_newest(queue));
+    ck_assert(!queue_drop_newest(queue));
+    ck_assert_int_eq(queue_changes(queue), 1);
+    push_number(queue, 3, 10, true);
+    expect_number(queue, 1, 10);
+    expect_number(queue, 3, 10);
+    expect_nothing(queue);
+}
+END_TEST
+
+START_TEST(a_message_that_was_read_is_not_taken_back)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    push_number(queue, 1, 10, false);
+    expect_number(queue, 1, 10);
+    ck_assert(!queue_drop_newest(queue));
+    queue_release(queue);
+    ck_assert(!queue_drop_newest(queue));
+    push_number(queue, 2, 10, false);
+    ck_assert(queue_drop_newest(queue));
+    expect_nothing(queue);
+}
+END_TEST
+
+START_TEST(taking_back_works_where_a_block_begins)
+{
+    AUTO(Queue) *queue = queue_new();
+
+    push_number(queue, 1, MEGABYTE - 100, false);
+    push_number(queue, 2, 1000, false);
+    ck_assert(queue_drop_newest(queue));
+    expect_number(queue, 1, MEGABYTE - 100);
+    expect_nothing(queue);
+    push_number(queue, 3, 1000, false);
+    ck_assert(!queue_is_drained(queue));
+    ck_assert(queue_drop_newest(queue));
+    queue_release(queue);
+    push_number(queue, 4, 1000, true);
+    expect_number(queue, 4, 1000);
+    ck_assert_int_eq(queue_changes(queue), 1);
+}
+END_TEST
+
+int
+main(void)
+{
+    Suite *suite = suite_create("queue");
+    TCase *tcase = tcase_create("queue");
+    SRunner *runner;
+    int failed;
+
+    tcase_add_test(tcase, an_empty_queue_gives_nothing);
+    tcase_add_test(tcase, gives_messages_in_order_across_blocks);
+    tcase_add_test(tcase, keeps_a_message_larger_than_a_block_in_its_place);
+    tcase_add_test(tcase, bytes_stay_where_they_are_until_released);
+    tcase_add_test(tcase, rewind_gives_what_was_not_released_again);
+    tcase_add_test(tcase, counts_changes_until_they_are_released);
+    tcase_add_test(tcase, memory_is_given_back_when_all_is_released);
+    tcase_add_test(tcase, release_in_the_middle_of_a_block_keeps_the_rest);
+    tcase_add_test(tcase, clear_forgets_everything);
+    tcase_add_test(tcase, the_newest_message_can_be_taken_back_once);
+    tcase_add_test(tcase, a_message_that_was_read_is_not_taken_back);
+    tcase_add_test(tcase, taking_back_works_where_a_block_begins);
+    suite_add_tcase(suite, tcase);
+    runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? 0 : 1;
+}
