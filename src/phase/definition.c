@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "pg/sql.h"
+#include "phase/sequences.h"
 
 /*
  * Statements that build the indexes of table $1 on table $2 (quoted) in schema $3 (quoted):
@@ -288,7 +289,8 @@ static const char SQL_FLAGS[] =
     "  from pg_catalog.pg_class where oid = $1::pg_catalog.oid and relreplident in ('f', 'n')"
     " union all"
     " select coalesce((select pg_catalog.format('alter table %s set (%I = %L)', $2, option_name,"
-    "           option_value) from pg_catalog.pg_class c, pg_catalog.pg_options_to_table(reloptions)"
+    "           option_value) from pg_catalog.pg_class c, "
+    "pg_catalog.pg_options_to_table(reloptions)"
     "          where c.oid = $1::pg_catalog.oid and option_name = 'autovacuum_enabled'),"
     "         pg_catalog.format('alter table %s reset (autovacuum_enabled)', $2))"
     " union all"
@@ -555,7 +557,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
     if (run_generated(conn, SQL_CLONE_COLUMNS, &subject, err) &&
         run_generated(conn, SQL_CLONE_CHECKS, &subject, err) &&
         run_generated(conn, SQL_CLONE_SEQUENCES, &subject, err) && clone_indexes(run, conn, err) &&
-        clone_foreign_keys(run, conn, err) && clone_triggers(run, conn, err))
+        clone_foreign_keys(run, conn, err) && clone_triggers(run, conn, err) &&
+        sequences_mark(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -660,53 +663,6 @@ read_old_foreign_keys(Migration *run, Conn *conn, Err *err)
     return list_generated(run, conn, SQL_PARTNERS, &subject, &run->definition.partners, err);
 }
 
-/* Serial sequences change hands; an identity column's own sequence takes over the position. */
-static bool
-read_sequences(Migration *run, Conn *conn, Err *err)
-{
-    static const char SQL[] =
-        "select d.refobjsubid, d.deptype, pg_catalog.format('%I.%I', n.nspname, s.relname),"
-        "       s.relname"
-        "  from pg_catalog.pg_depend d join pg_catalog.pg_class s on s.oid = d.objid"
-        "   and s.relkind = 'S' and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-        "  join pg_catalog.pg_namespace n on n.oid = s.relnamespace"
-        " where d.refobjid = $1::pg_catalog.oid and d.refobjsubid > 0 and d.deptype in ('a', 'i')"
-        "   and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass order by s.relname";
-    SUBJECT_AUTO(subject, run->original.oid, NULL, NULL, NULL);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_run(conn, SQL, subject.params, &rows, err))
-        return false;
-    for (int row = 0; row < rows_count(rows); row++) {
-        int old = catalog_find_attnum(&run->original, (int)rows_int(rows, row, 0));
-        const char *sequence = rows_text(rows, row, 2);
-
-        for (int i = 0; i < run->shadow.column_count; i++) {
-            const Column *column = &run->shadow.columns[i];
-
-            if (run->projection.origin[i] != old || old < 0)
-                continue;
-            if (rows_text(rows, row, 1)[0] == 'a') {
-                AUTO(Text) *before = sql_build("alter sequence %S owned by none", sequence);
-                AUTO(Text) *after = sql_build("alter sequence %S owned by %S.%I", sequence,
-                                              run->original.qualified, column->name);
-
-                sql_list_add(run, &run->definition.swap, before);
-                sql_list_add(run, &run->definition.moved, after);
-            } else if (column->identity != '\0') {
-                AUTO(Text) *target =
-                    sql_build("%I.%I", run->names.shadow_schema, rows_text(rows, row, 3));
-                AUTO(Text) *position =
-                    sql_build("select pg_catalog.setval(%L, last_value, is_called) from %S", target,
-                              sequence);
-
-                sql_list_add(run, &run->definition.swap, position);
-            }
-        }
-    }
-    return true;
-}
-
 /* The old table must not keep the sequence that now belongs to the new one. */
 static bool
 read_old_defaults(Migration *run, Conn *conn, Err *err)
@@ -798,7 +754,7 @@ definition_read(Migration *run, Conn *conn, Err *err)
         read_key_operators(run, conn, err) && read_old_foreign_keys(run, conn, err) &&
         list_generated(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         read_foreign_keys(run, conn, err) && read_triggers(run, conn, err) &&
-        read_sequences(run, conn, err) && read_old_defaults(run, conn, err))
+        sequences_read(run, conn, err) && read_old_defaults(run, conn, err))
         return true;
     return err_wrap(err, "reading the altered definition");
 }

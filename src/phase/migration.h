@@ -45,6 +45,8 @@ typedef struct Definition {
     SqlList moved;       /* in the swap's transaction, after the tables moved */
     SqlList finish;      /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
     SqlList partners;    /* quoted, qualified tables to lock in the swap, in order of oid */
+    const uint32_t *cloned_sequences; /* oids of identity sequences before the ALTER */
+    int cloned_sequence_count;
     bool has_deferrable; /* a deferrable unique or exclusion constraint */
 } Definition;
 

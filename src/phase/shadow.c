@@ -309,13 +309,82 @@ choose_formats(Migration *run)
             run->binary_copy && run->shadow.columns[run->projection.outputs[i].column].binary_io;
 }
 
+/*
+ * The ALTER chooses names for what it makes by what is taken in the table's schema; here it runs in
+ * another one.  So names like the table's are taken here, too, while it runs.
+ */
+static bool
+reserve_names(Migration *run, Conn *conn, Err *err)
+{
+    static const char SQL[] =
+        "select coalesce(pg_catalog.string_agg(pg_catalog.format('create view %I.%I as select 1',"
+        "         $3::text, o.relname), ';'), '')"
+        "  from pg_catalog.pg_class o join pg_catalog.pg_namespace n on n.oid = o.relnamespace"
+        /* a long name is cut to make room for what is added to it */
+        " where n.nspname = $1 and pg_catalog.starts_with(o.relname, pg_catalog.left($2, 24))"
+        "   and not exists (select from pg_catalog.pg_class s join pg_catalog.pg_namespace sn"
+        "         on sn.oid = s.relnamespace where sn.nspname = $3 and s.relname = o.relname)";
+    AUTO(Rows) *rows = NULL;
+
+    return query_one(conn, SQL,
+                     (const char *const[]){run->original.schema, run->original.name,
+                                           run->names.shadow_schema, NULL},
+                     &rows, err) &&
+           (rows_text(rows, 0, 0)[0] == '\0' || query_exec(conn, rows_text(rows, 0, 0), err));
+}
+
+static bool
+release_names(Migration *run, Conn *conn, Err *err)
+{
+    static const char SQL[] =
+        "select coalesce(pg_catalog.string_agg(pg_catalog.format('drop view %I.%I', n.nspname,"
+        "         c.relname), ';'), '')"
+        "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = $1 and c.relkind = 'v'";
+    AUTO(Rows) *rows = NULL;
+
+    return query_one(conn, SQL, (const char *const[]){run->names.shadow_schema, NULL}, &rows,
+                     err) &&
+           (rows_text(rows, 0, 0)[0] == '\0' || query_exec(conn, rows_text(rows, 0, 0), err));
+}
+
+/* What moves to the table's schema must not meet its name there; the original's own things leave. */
+static bool
+check_names(Migration *run, Conn *conn, Err *err)
+{
+    static const char SQL[] =
+        "select o.relname from pg_catalog.pg_class o"
+        "  join pg_catalog.pg_namespace n on n.oid = o.relnamespace and n.nspname = $1"
+        "  join pg_catalog.pg_class s on s.relname = o.relname"
+        "  join pg_catalog.pg_namespace sn on sn.oid = s.relnamespace and sn.nspname = $2"
+        " where o.oid <> $3::pg_catalog.oid"
+        "   and not exists (select from pg_catalog.pg_index i where i.indexrelid = o.oid"
+        "         and i.indrelid = $3::pg_catalog.oid)"
+        "   and not exists (select from pg_catalog.pg_depend d where d.objid = o.oid"
+        "         and d.refobjid = $3::pg_catalog.oid and d.deptype = 'i'"
+        "         and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)";
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL,
+                   (const char *const[]){run->original.schema, run->names.shadow_schema, oid, NULL},
+                   &rows, err))
+        return false;
+    if (rows_count(rows) == 0)
+        return true;
+    return err_set(err, ERR_REFUSED, "relation \"%s\" already exists in schema \"%s\"",
+                   rows_text(rows, 0, 0), run->original.schema);
+}
+
 static bool
 build(Migration *run, Conn *conn, Err *err)
 {
     return query_exec(conn, "begin; set local lock_timeout to '5s'", err) &&
            create_tables(run, conn, err) && definition_clone(run, conn, err) &&
-           alter_shadow(run, conn, err) && definition_read(run, conn, err) &&
-           definition_strip(run, conn, err) && record(run, conn, err);
+           reserve_names(run, conn, err) && alter_shadow(run, conn, err) &&
+           release_names(run, conn, err) && check_names(run, conn, err) &&
+           definition_read(run, conn, err) && definition_strip(run, conn, err) &&
+           record(run, conn, err);
 }
 
 bool
