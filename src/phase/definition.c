@@ -241,9 +241,11 @@ static const char SQL_STAND_IN[] =
 
 /* What the load must not meet, dropped from the shadow; the stand-ins go by schema. */
 static const char SQL_STRIP[] =
-    "select pg_catalog.format('alter table %s drop constraint %I', $2::text, conname)"
+    "(select pg_catalog.format('alter table %s drop constraint %I', $2::text, conname)"
     "  from pg_catalog.pg_constraint where conrelid = $1::pg_catalog.oid"
     "   and (contype in ('f', 'p', 'u', 'x') or (contype = 'c' and not convalidated))"
+    /* those that refer to the table itself hang on the others */
+    "  order by contype <> 'f', conname)"
     " union all"
     " select pg_catalog.format('drop trigger %I on %s', tgname, $2)"
     "  from pg_catalog.pg_trigger where tgrelid = $1::pg_catalog.oid and not tgisinternal"
