@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
-pytest.register_assert_rewrite("support.database", "support.walter", "support.load", "support.dump")
+pytest.register_assert_rewrite("support.database", "support.walter", "support.load", "support.dump",
+                              "support.hold")
 
 # pylint: disable=wrong-import-position
 from support.database import Database   # noqa: E402
