@@ -17,8 +17,20 @@
 #include "phase/apply.h"
 #include "phase/migration.h"
 
-static const int64_t CHUNK_BYTES = 8 * INT64_C(1024) * 1024;
+/*
+ * What all chunks in flight may take in the memory of a decoder: half of the default
+ * logical_decoding_work_mem, so that no slot of the database spills our transactions to disk, which
+ * costs it three times as much.  A decoder holds each row with about so many bytes around it.
+ */
+static const int64_t IN_FLIGHT_BYTES = 32 * INT64_C(1024) * 1024;
+static const int64_t DECODED_ROW_BYTES = 110;
 enum { BUFFER_BYTES = 128 * 1024, RESTARTS_MAX = 5 };
+
+/*
+ * No chunk waits for the disk: one that a crash of the server takes back is no loss, since the run
+ * dies with its snapshot, and the swap's own commit flushes all WAL before it.
+ */
+static const char SQL_NO_WAIT[] = "set synchronous_commit to off";
 
 typedef enum {
     WORKER_IDLE = 0,
@@ -66,7 +78,7 @@ open_worker(Migration *run, Worker *worker, Err *err)
 
     worker->state = WORKER_IDLE;
     worker->writer = migration_connect_owner(run, kind, "copy to", err);
-    if (worker->writer == NULL)
+    if (worker->writer == NULL || !query_exec(worker->writer, SQL_NO_WAIT, err))
         return false;
     if (uses_insert(run))
         return true;
@@ -87,20 +99,27 @@ close_worker(Worker *worker)
 static bool
 measure(Migration *run, Copy *copy, Err *err)
 {
-    static const char SQL[] = "select pg_catalog.pg_relation_size(c.oid) / "
-                              "pg_catalog.current_setting('block_size')::bigint,"
-                              "       pg_catalog.pg_table_size(c.oid), c.reltuples"
-                              "  from pg_catalog.pg_class c where c.oid = $1::pg_catalog.oid";
+    const int64_t chunk_bytes = IN_FLIGHT_BYTES / run->settings->jobs;
+    /* of a table that nobody has analyzed, 100 rows per block are assumed */
+    static const char SQL[] =
+        "select s.blocks, pg_catalog.pg_table_size(c.oid), c.reltuples,"
+        "       pg_catalog.round((case when c.reltuples > 0 and c.relpages > 0"
+        "         then c.reltuples / c.relpages else 100 end * s.blocks)::numeric)"
+        "  from pg_catalog.pg_class c, lateral (select pg_catalog.pg_relation_size(c.oid) /"
+        "         pg_catalog.current_setting('block_size')::bigint as blocks) s"
+        " where c.oid = $1::pg_catalog.oid";
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Rows) *rows = NULL;
-    int64_t bytes;
+    int64_t decoded_bytes;
 
     if (!query_one(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
         return false;
     copy->block_count = rows_int(rows, 0, 0);
-    bytes = rows_int(rows, 0, 1);
-    copy->chunk_blocks =
-        bytes <= CHUNK_BYTES ? copy->block_count : copy->block_count * CHUNK_BYTES / bytes;
+    decoded_bytes = rows_int(rows, 0, 1) + rows_int(rows, 0, 3) * DECODED_ROW_BYTES;
+    copy->chunk_blocks = copy->block_count;
+    if (decoded_bytes > chunk_bytes)
+        copy->chunk_blocks =
+            (int64_t)((double)copy->block_count * (double)chunk_bytes / (double)decoded_bytes);
     if (copy->chunk_blocks < 1)
         copy->chunk_blocks = 1;
     run->counters.blocks_total = copy->block_count;

@@ -1,0 +1,39 @@
+"""What a run asks of the server beyond the work itself, and what it may not save there."""
+
+NARROW = "create table t (id int primary key, n int);"
+ALTER = "alter table t alter id type bigint"
+
+
+def fill(db, rows):
+    db.execute(NARROW + f"insert into t select i, i % 7 from generate_series(1, {rows}) i")
+    db.execute("vacuum analyze t")
+
+
+def test_the_copy_does_not_spill_other_slots(db, walter):
+    """Every slot of the database decodes the copy; a million rows in flight would go to disk."""
+    fill(db, 1_000_000)
+    db.execute("create publication nothing")
+    db.execute("select pg_create_logical_replication_slot('other', 'pgoutput')")
+    try:
+        walter.perform(ALTER, "--jobs=8")
+        db.execute("select count(*) from pg_logical_slot_peek_binary_changes("
+                   "'other', null, null, 'proto_version', '1', 'publication_names', 'nothing')")
+        transactions, spilled = db.query_one(
+            "select total_txns, spill_txns from pg_stat_get_replication_slot('other')")
+    finally:
+        db.execute("select pg_drop_replication_slot('other')")
+    assert transactions > 10
+    assert spilled == 0
+
+
+def test_a_crash_after_the_swap_loses_nothing(new_server, new_db, walter):
+    """Chunks are committed without waiting for the disk; the swap waits for all of them."""
+    server = new_server()
+    db = new_db(server)
+    fill(db, 200_000)
+    type(walter)(db, walter.path, walter.runs).perform(ALTER)
+    server.halt("immediate")
+    server.resume()
+    assert db.query_one("select count(*), sum(id), sum(n) from t") == (
+        200_000, 200_000 * 200_001 // 2, sum(i % 7 for i in range(1, 200_001)))
+    assert db.query_one("select pg_typeof(id)::text from t limit 1") == "bigint"
