@@ -168,6 +168,33 @@ give_up(Migration *run, Err *err)
 }
 
 /*
+ * A transaction that the snapshot counts as finished may not be marked so yet: read no row before it
+ * is.  The snapshot is taken apart as text, because a slot's may have an xmin beyond its xmax, which
+ * pg_snapshot does not accept.
+ */
+static bool
+wait_until_settled(Migration *run, const char *snapshot, Err *err)
+{
+    static const char SQL[] =
+        "select not exists (select from pg_catalog.pg_snapshot_xip("
+        "    pg_catalog.pg_current_snapshot()) x"
+        "  where x < pg_catalog.split_part($1, ':', 1)::pg_catalog.xid8"
+        "     or (x < pg_catalog.split_part($1, ':', 2)::pg_catalog.xid8 and x::text <> all ("
+        "           pg_catalog.string_to_array(pg_catalog.split_part($1, ':', 3), ','))))";
+
+    for (;;) {
+        AUTO(Rows) *rows = NULL;
+
+        if (!query_one(run->control, SQL, (const char *const[]){snapshot, NULL}, &rows, err))
+            return err_wrap(err, "waiting for the slot's snapshot to settle");
+        if (rows_bool(rows, 0, 0))
+            return true;
+        if (!loop_pause(run->loop, 10000, err))
+            return false;
+    }
+}
+
+/*
  * The keeper holds the slot's snapshot and exports it anew, so the slot's own session is free to
  * stream.  It takes no lock.
  */
@@ -187,23 +214,7 @@ open_keeper(Migration *run, const char *slot_snapshot, Err *err)
                    NULL, &rows, err))
         return err_wrap(err, "keeping the slot's snapshot");
     run->snapshot = arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
-    for (;;) {
-        /* a transaction that the snapshot counts as finished may not be marked so yet */
-        static const char SQL[] =
-            "select not exists (select from pg_catalog.pg_snapshot_xip("
-            "  pg_catalog.pg_current_snapshot()) x"
-            "  where x < pg_catalog.pg_snapshot_xmax($1::pg_catalog.pg_snapshot)"
-            "    and x not in (select pg_catalog.pg_snapshot_xip($1::pg_catalog.pg_snapshot)))";
-        AUTO(Rows) *settled = NULL;
-
-        if (!query_one(run->control, SQL, (const char *const[]){rows_text(rows, 0, 1), NULL},
-                       &settled, err))
-            return false;
-        if (rows_bool(settled, 0, 0))
-            return true;
-        if (!loop_pause(run->loop, 10000, err))
-            return false;
-    }
+    return wait_until_settled(run, rows_text(rows, 0, 1), err);
 }
 
 static bool
