@@ -45,6 +45,8 @@ static const struct {
     /* only catalog look-ups by oid and apply's single-row statements are ever prepared */
     {"plan_cache_mode", "force_generic_plan", false},
     {"jit", "off", false},
+    /* it decides what an xml value may be that is read, in binary, too */
+    {"xmloption", "content", false},
     {"log_min_duration_statement", NULL, false}, /* superusers only; left alone */
     {"datestyle", "ISO, MDY", true},
     {"intervalstyle", "postgres", true},
@@ -52,7 +54,6 @@ static const struct {
     {"extra_float_digits", "3", true},
     {"bytea_output", "hex", true},
     {"xmlbinary", "base64", true},
-    {"xmloption", "content", true},
     {"lc_monetary", "C", true},
     {"quote_all_identifiers", "off", false},
 };

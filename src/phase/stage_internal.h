@@ -103,9 +103,9 @@ void stage_build_key_update(const Stage *stage, Buf *sql, const char *filter,
 
 /*
  * An UPDATE under a copy statement, which may give a row or not, in three steps: remove what it no
- * longer gives, change what it gives, add what is missing.
+ * longer gives, change what it gives, add what is missing.  MOVE alone gives the row its new key.
  */
-typedef enum { COPY_REMOVE = 0, COPY_CHANGE = 1, COPY_ADD = 2 } CopyStep;
+typedef enum { COPY_REMOVE = 0, COPY_CHANGE = 1, COPY_ADD = 2, COPY_MOVE = 3 } CopyStep;
 typedef struct CopyUpdate {
     const char *table;
     const char *filter;

@@ -265,29 +265,42 @@ add_statement(const Work *work, Message *message, int line, const Prepared *want
     return true;
 }
 
+/*
+ * An UPDATE under a copy statement.  A row that is gone from the original, or whose key has changed
+ * since, has more changes to come; until then it must be found under its key.
+ */
+static bool
+add_copy_update(const Work *work, Message *message, int number, Err *err)
+{
+    const Line *line = &work->lines[number];
+    bool is_complete = !line->needs_original || line->is_filled;
+    CopyStep last = is_complete ? COPY_ADD : COPY_MOVE;
+    Prepared want = {.kind = CHANGE_UPDATE, .changes_key = line->change->old_row != NULL};
+
+    if (!is_complete && !want.changes_key)
+        return true;
+    for (int step = is_complete ? COPY_REMOVE : COPY_MOVE; step <= (int)last; step++) {
+        want.step = (CopyStep)step;
+        if (!add_statement(work, message, number, &want, err))
+            return false;
+    }
+    return true;
+}
+
 static bool
 add_line(const Work *work, Message *message, int number, Err *err)
 {
     const Line *line = &work->lines[number];
     Prepared want = {.kind = line->change->kind};
 
-    if (want.kind != CHANGE_UPDATE)
-        return add_statement(work, message, number, &want, err);
-    want.changes_key = line->change->old_row != NULL;
-    if (!work->stage->run->projection.is_copy_statement) {
+    if (want.kind == CHANGE_UPDATE) {
+        if (work->stage->run->projection.is_copy_statement)
+            return add_copy_update(work, message, number, err);
+        want.changes_key = line->change->old_row != NULL;
         want.present = line->present;
         want.with_mixed = line->is_filled;
-        return add_statement(work, message, number, &want, err);
     }
-    /* gone from the original, or its key has changed since: it has more changes to come */
-    if (line->needs_original && !line->is_filled)
-        return true;
-    for (int step = COPY_REMOVE; step <= COPY_ADD; step++) {
-        want.step = (CopyStep)step;
-        if (!add_statement(work, message, number, &want, err))
-            return false;
-    }
-    return true;
+    return add_statement(work, message, number, &want, err);
 }
 
 /* Send a message and wait for its results: one per statement, each of exactly one row. */

@@ -207,6 +207,26 @@ build_copy_addition(const Stage *stage, Buf *sql, const CopyUpdate *update)
     buf_add_text(sql, ")");
 }
 
+static void
+build_copy_move(const Stage *stage, Buf *sql, const CopyUpdate *update)
+{
+    const Migration *run = stage->run;
+    const char *seq = run->projection.seq;
+
+    sql_add(sql, "update only %S s set ", run->shadow_qualified);
+    for (int i = 0; i < run->original.key_count; i++) {
+        const char *name = run->shadow.columns[run->shadow_key[i]].name;
+
+        sql_add(sql, "%S%I = p.%I", i == 0 ? "" : ", ", name, name);
+    }
+    buf_add_text(sql, " from ");
+    add_staged_key(stage, sql, update->table, update->filter, "p");
+    buf_add_text(sql, ", ");
+    add_staged_key(stage, sql, update->table, update->old_filter, "o");
+    sql_add(sql, " where p.%I = o.%I and ", seq, seq);
+    stage_add_key_match(stage, sql, "o");
+}
+
 void
 stage_build_copy_update(const Stage *stage, Buf *sql, CopyStep step, const CopyUpdate *update)
 {
@@ -219,6 +239,9 @@ stage_build_copy_update(const Stage *stage, Buf *sql, CopyStep step, const CopyU
         return;
     case COPY_ADD:
         build_copy_addition(stage, sql, update);
+        return;
+    case COPY_MOVE:
+        build_copy_move(stage, sql, update);
         return;
     }
 }
