@@ -1,4 +1,5 @@
 """A run of walter, measured."""
+import datetime
 import re
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from support.walter import Run, binary
 
 DONE = re.compile(r"done: (\d+) rows copied, (\d+) changes applied, (\d+) lock attempts?, "
                   r"([\d.]+) ms waited for the lock, ([\d.]+) ms held")
-PHASE = re.compile(r"phase (\w+) took ([\d.]+) s")
+PHASE = re.compile(r"^(\S+ \S+) debug: phase (\w+) took ([\d.]+) s$", re.MULTILINE)
 
 
 @dataclass
@@ -24,11 +25,16 @@ class Outcome:
     begin: float  # seconds since the epoch
     end: float
     peak_mb: float
-    phases: dict = field(default_factory=dict)
+    phases: dict = field(default_factory=dict)  # name: (begin, end)
 
     @property
     def seconds(self):
         return self.end - self.begin
+
+
+def _phase(match):
+    end = datetime.datetime.strptime(match[0], "%Y-%m-%d %H:%M:%S.%f").timestamp()
+    return match[1], (end - float(match[2]), end)
 
 
 class Perform:
@@ -63,7 +69,7 @@ class Perform:
         numbers = [int(text) for text in done.groups()[:3]]
         return Outcome(*numbers, *map(float, done.groups()[3:]), begin=self.begin, end=end,
                        peak_mb=self._peak_kb / 1024,
-                       phases={name: float(s) for name, s in PHASE.findall(result.stderr)})
+                       phases=dict(map(_phase, PHASE.findall(result.stderr))))
 
     def stop(self):
         """Ask it to clean up and end, whatever it is doing."""

@@ -1,0 +1,113 @@
+"""The benchmark: see scripts/bench."""
+import argparse
+import os
+import signal
+import sys
+
+import psycopg
+from support.walter import binary
+
+from rig import apply, copy, impact, machine, memory
+from rig.database import ALTER, Database
+from rig.perform import Perform
+from rig.report import Report, first_line
+
+PARTS = {"copy": copy.measure, "apply": apply.measure, "impact": impact.measure,
+         "memory": memory.measure}
+SETTINGS = {"shared_buffers": "2GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
+            "maintenance_work_mem": "256MB"}
+RESULTS = "bench-results"
+
+
+class Bench:
+    """What the parts work with."""
+
+    def __init__(self, database, scale, rounds, report):
+        self.database, self.scale, self.rounds, self.report = database, scale, rounds, report
+        self.peaks = {}  # part: MB
+        self.part = None
+        self.running = []  # what to stop when something fails
+
+    def say(self, text):
+        print(f"  {self.part:<7} {text}", file=sys.stderr, flush=True)
+
+    def reset(self):
+        """The same start for everything measured: int, without gaps, all of it clean on disk."""
+        kind = self.database.value("select atttypid::regtype::text from pg_attribute "
+                                   "where attrelid = 'pgbench_accounts'::regclass and attname = 'aid'")
+        old_tables = self.database.query("select format('drop schema %I cascade', nspname) "
+                                         "from pg_namespace where nspname ~ '^walter_'")
+        self.database.execute(*[row[0] for row in old_tables],
+                              "vacuum full pgbench_accounts" if kind == "integer" else
+                              "alter table pgbench_accounts alter aid type integer",
+                              "truncate pgbench_history", "vacuum analyze", "checkpoint")
+
+    def start_walter(self, *options):
+        perform = Perform(self.database, ALTER, *options)
+        self.running.append(perform)
+        return perform
+
+    def finish_walter(self, perform):
+        outcome = perform.finish()
+        self.peaks[self.part] = max(self.peaks.get(self.part, 0), outcome.peak_mb)
+        return outcome
+
+    def stop(self):
+        for thing in self.running:
+            thing.stop()
+
+    def run_repack(self):
+        """pg_repack of the same table."""
+        self.database.call("pg_repack", "--dbname", self.database.name, "--table",
+                           "pgbench_accounts")
+
+
+def make_report(options, database):
+    facts = {"walter": first_line(binary(), "--version").removeprefix("walter "),
+             "postgresql": database.value("show server_version").split()[0],
+             "pg_repack": first_line(*database.server.program("pg_repack"), "--version").split()[-1],
+             "machine": machine.describe(), "scale": options.scale, "rounds": options.rounds,
+             "settings": SETTINGS}
+    return Report(facts)
+
+
+def measure(options, database):
+    database.fill(options.scale)
+    database.execute("create extension pg_repack")
+    report = make_report(options, database)
+    bench = Bench(database, options.scale, options.rounds, report)
+    try:
+        for part in [part for part in PARTS if not options.parts or part in options.parts]:
+            bench.part = part
+            PARTS[part](bench)
+        report.add("memory of walter, highest", memory.rows(bench))
+    finally:
+        bench.stop()
+    report.print()
+    print(f"\n{report.save(RESULTS)}")
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="bench")
+    parser.add_argument("--scale", type=int, default=50)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
+    options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: sys.exit(1))
+    database = Database(SETTINGS)
+    try:
+        measure(options, database)
+    except KeyboardInterrupt:
+        return 130
+    except (RuntimeError, AssertionError, psycopg.Error) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 1
+    finally:
+        database.remove()
+    return 0
+
+
+if __name__ == "__main__":
+    os.umask(0o077)
+    sys.exit(main())
