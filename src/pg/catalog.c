@@ -180,7 +180,8 @@ fill_column(const Rows *rows, int row, Arena *arena, Column *column)
     column->collation = keep(arena, rows_text(rows, row, 8));
     column->not_null = rows_bool(rows, row, 9);
     column->generated = rows_bool(rows, row, 10);
-    column->identity = identity == NULL ? '\0' : identity[0];
+    if (identity != NULL)
+        column->identity = identity[0];
     column->generation = keep(arena, rows_text(rows, row, 12));
     column->has_domain_default = rows_bool(rows, row, 13);
     column->byte_equal = rows_bool(rows, row, 14);

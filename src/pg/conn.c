@@ -77,18 +77,17 @@ conn_error(Conn *conn, Err *err)
         return err_set(err, ERR_FAILED, "%s", reason);
     if (conn->farewell != NULL)
         reason = conn->farewell;
-    return err_set(err, ERR_LOST, "lost the connection to the server%s%s",
-                   reason[0] == '\0' ? "" : ": ", reason);
+    /* what libpq adds in further lines is guesswork */
+    return err_set(err, ERR_LOST, "lost the connection to the server%s%.*s",
+                   reason[0] == '\0' ? "" : ": ", (int)strcspn(reason, "\n"), reason);
 }
 
 static short
 wanted_events(const Conn *conn, bool unsent)
 {
-    short events = conn->reading ? POLLIN : 0;
+    int events = (conn->reading ? POLLIN : 0) | (unsent ? POLLOUT : 0);
 
-    if (unsent)
-        events |= POLLOUT;
-    return conn->lost ? 0 : events;
+    return (short)(conn->lost ? 0 : events);
 }
 
 void

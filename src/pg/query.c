@@ -1,6 +1,7 @@
 /* Running statements; see query.h. */
 #include "pg/query.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@ rows_free(Rows *rows)
 int
 rows_count(const Rows *rows)
 {
+    assert(rows != NULL);
     return PQntuples(rows->result);
 }
 
