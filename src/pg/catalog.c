@@ -53,11 +53,11 @@ static const char SQL_COLUMNS[] =
     "            then pg_catalog.format('%I.%I', cn.nspname, co.collname) end,"
     "       a.attnotnull, a.attgenerated <> '', a.attidentity,"
     "       case when a.attgenerated <> '' then pg_catalog.pg_get_expr(d.adbin, d.adrelid) end,"
-    "       t.typtype = 'd' and t.typdefault is not null,"
+    "       case when t.typtype = 'd' then pg_catalog.pg_get_expr(t.typdefaultbin, 0) end,"
     "       coalesce(bt.typtype = 'e' or b.oid in (16, 17, 18, 19, 20, 21, 23, 26, 1082, 1114,"
     "                1184, 2950) or (b.oid in (25, 1043) and"
     "                (coalesce(co.collisdeterministic, true))), false),"
-    "       io.ok"
+    "       io.ok, a.atthasdef"
     "  from pg_catalog.pg_attribute a"
     "  join pg_catalog.pg_type t on t.oid = a.atttypid"
     "  join base b on b.attnum = a.attnum"
@@ -183,9 +183,10 @@ fill_column(const Rows *rows, int row, Arena *arena, Column *column)
     if (identity != NULL)
         column->identity = identity[0];
     column->generation = keep(arena, rows_text(rows, row, 12));
-    column->has_domain_default = rows_bool(rows, row, 13);
+    column->domain_default = keep(arena, rows_text(rows, row, 13));
     column->byte_equal = rows_bool(rows, row, 14);
     column->binary_io = rows_bool(rows, row, 15);
+    column->has_default = rows_bool(rows, row, 16);
 }
 
 /* Read "1 3 2" (int2vector) up to `count` attnums; an expression (0) makes the key unusable. */

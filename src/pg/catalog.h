@@ -23,12 +23,13 @@ typedef struct Column {
     const char *stage_type; /* domains resolved, with modifiers: what a value of it looks like */
     const char *collation;  /* quoted name, or NULL when it is the type's default */
     bool not_null;
-    bool generated;         /* GENERATED ALWAYS AS (...) */
-    char identity;          /* 'a', 'd' or '\0' */
-    const char *generation; /* expression of a generated column, or NULL */
-    bool has_domain_default;
-    bool byte_equal; /* equal values have equal bytes, so keys of it may be hashed */
-    bool binary_io;  /* the type and all it is made of can be sent and received in binary */
+    bool generated;             /* GENERATED ALWAYS AS (...) */
+    char identity;              /* 'a', 'd' or '\0' */
+    const char *generation;     /* expression of a generated column, or NULL */
+    bool has_default;           /* of its own, or GENERATED */
+    const char *domain_default; /* expression of the default that its domain gives, or NULL */
+    bool byte_equal;            /* equal values have equal bytes, so keys of it may be hashed */
+    bool binary_io; /* the type and all it is made of can be sent and received in binary */
 } Column;
 
 typedef struct TableShape {

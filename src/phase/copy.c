@@ -228,7 +228,8 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
         add_select(run, &write, worker);
         return query_send(worker->writer, buf_text(&write), err);
     }
-    add_begin(run, &read, true);
+    /* not read only: a new column's default may take numbers from a sequence */
+    add_begin(run, &read, false);
     if (!run->binary_copy)
         buf_add_text(&read, conn_role_inputs(worker->reader));
     buf_add_text(&read, "copy (");

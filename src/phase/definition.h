@@ -11,6 +11,7 @@
 #ifndef WALTER_DEFINITION_H
 #define WALTER_DEFINITION_H
 
+#include "base/buf.h"
 #include "phase/migration.h"
 
 /* All of these run inside the shadow's transaction on `conn`, with the pinned search_path. */
@@ -21,6 +22,12 @@ NODISCARD bool definition_clone(Migration *run, Conn *conn, Err *err);
 /* Make a stand-in for a referenced table if there is none yet; its quoted name goes to *name. */
 NODISCARD bool definition_stand_in(Migration *run, Conn *conn, uint32_t oid, const char **name,
                                    Err *err);
+
+/*
+ * The columns that original and shadow share, as SQL arrays of their attnums in the same order:
+ * "{1,3}" and "{1,2}".
+ */
+void definition_shared_columns(const Migration *run, Buf *originals, Buf *shadows);
 
 /* Read run->definition from the altered shadow. */
 NODISCARD bool definition_read(Migration *run, Conn *conn, Err *err);

@@ -45,9 +45,9 @@ typedef struct Definition {
     SqlList moved;       /* in the swap's transaction, after the tables moved */
     SqlList finish;      /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
     SqlList partners;    /* quoted, qualified tables to lock in the swap, in order of oid */
-    const uint32_t *cloned_sequences; /* oids of identity sequences before the ALTER */
-    int cloned_sequence_count;
     bool has_deferrable; /* a deferrable unique or exclusion constraint */
+    const char *identity_sequences; /* oids of the shadow's that were cloned: "{4711}" */
+    SqlList restarted; /* attnums of shadow columns whose identity the ALTER restarts */
 } Definition;
 
 /* What the run counts, for the progress line and the closing summary. */

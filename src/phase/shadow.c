@@ -13,6 +13,8 @@
 #include "phase/definition.h"
 #include "phase/migration.h"
 
+enum { REHEARSALS_MAX = 100 };
+
 /* A statement of the operator's is judged by the server; what it says is a refusal, not our bug. */
 static bool
 refuse(Err *err)
@@ -22,24 +24,52 @@ refuse(Err *err)
     return false;
 }
 
-/* Names mean what they mean in psql, with the shadow in front of everything. */
+/* Names and values mean what they mean in psql, with the shadow in front of everything. */
 static bool
-use_operator_path(Migration *run, Conn *conn, Err *err)
+think_as_operator(Migration *run, Conn *conn, Err *err)
 {
     AUTO(Text) *sql = sql_build(
-        "set local search_path to %I, %I, %S", run->names.shadow_schema, run->settings->schema,
+        "%S set local search_path to %I, %I, %S", conn_role_formats(conn), run->names.shadow_schema,
+        run->settings->schema,
         conn_role_search_path(conn)[0] == '\0' ? "pg_catalog" : conn_role_search_path(conn));
 
     return query_exec(conn, sql, err);
 }
 
+/* What the server writes for us means the same in every session. */
 static bool
-use_pinned_path(Conn *conn, Err *err)
+think_as_walter(Conn *conn, Err *err)
 {
-    return query_exec(conn, "set local search_path to pg_catalog, pg_temp", err);
+    return query_exec(conn,
+                      "set local search_path to pg_catalog, pg_temp;"
+                      "set local datestyle to 'ISO, MDY'; set local intervalstyle to postgres;"
+                      "set local extra_float_digits to 3; set local bytea_output to hex",
+                      err);
 }
 
-/* Both schemas, the bare shadow, and the stand-in for the original that the projection reads. */
+/* Our lock was not granted, or the owner cannot even read what is his: both have a cure. */
+static bool
+explain_refusal(const Migration *run, Err *err)
+{
+    if (err->kind == ERR_RETRY) {
+        err->kind = ERR_REFUSED;
+        err_hint(err,
+                 "Another session keeps a lock on %s that forbids even reading it; try again "
+                 "when its ALTER TABLE, VACUUM FULL or the like is over.",
+                 run->original.qualified);
+    } else if (err->kind == ERR_REFUSED) {
+        err_hint(err,
+                 "Rows are copied with the owner's rights: GRANT USAGE ON SCHEMA \"%s\" and "
+                 "SELECT ON TABLE %s TO \"%s\";",
+                 run->original.schema, run->original.qualified, run->original.owner);
+    }
+    return err_wrap(err, "creating the shadow table");
+}
+
+/*
+ * The schemas, the bare shadow, and the stand-in for the original that the projection reads; these
+ * belong to the table's owner.  All DDL that follows is the operator's.
+ */
 static bool
 create_tables(Migration *run, Conn *conn, Err *err)
 {
@@ -47,15 +77,18 @@ create_tables(Migration *run, Conn *conn, Err *err)
     AUTO(Text) *sql = sql_build(
         "create schema %I authorization %I; create schema %I authorization %I;"
         "create schema %I authorization %I; set local role %I;"
-        "create table %S (like %S including all excluding indexes excluding statistics);"
-        "create table %I.source (like %S); alter table %I.source add column %I integer",
+        "create table %S (like %S including all excluding indexes excluding statistics excluding"
+        " identity);"
+        "create table %I.source (like %S); alter table %I.source add column %I integer;%S",
         run->names.schema, owner, run->names.shadow_schema, owner, run->names.rehearsal, owner,
         owner, run->shadow_qualified, run->original.qualified, run->names.rehearsal,
-        run->original.qualified, run->names.rehearsal, run->projection.seq);
+        run->original.qualified, run->names.rehearsal, run->projection.seq,
+        run->is_superuser ? "reset role" : "");
     AUTO(Rows) *rows = NULL;
 
-    if (!query_exec(conn, sql, err) ||
-        !query_one(conn, "select $1::pg_catalog.regclass::pg_catalog.oid",
+    if (!query_exec(conn, sql, err))
+        return explain_refusal(run, err);
+    if (!query_one(conn, "select $1::pg_catalog.regclass::pg_catalog.oid",
                    (const char *const[]){run->shadow_qualified, NULL}, &rows, err))
         return err_wrap(err, "creating the shadow table");
     run->shadow.oid = (uint32_t)rows_int(rows, 0, 0);
@@ -76,10 +109,10 @@ resolve_references(Migration *run, Conn *conn, const DdlStatement *statement, co
         uint32_t oid;
 
         names[i] = NULL;
-        if (!use_operator_path(run, conn, err) ||
+        if (!think_as_operator(run, conn, err) ||
             !query_one(conn, "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid",
                        (const char *const[]){name, NULL}, &rows, err) ||
-            !use_pinned_path(conn, err))
+            !think_as_walter(conn, err))
             return false;
         oid = (uint32_t)rows_int(rows, 0, 0);
         if (oid == run->original.oid || oid == run->shadow.oid)
@@ -95,12 +128,12 @@ resolve_references(Migration *run, Conn *conn, const DdlStatement *statement, co
  * a constant or stable default is evaluated once and kept as "missing value", a volatile one is not.
  */
 static bool
-probe_default(Migration *run, Conn *conn, const DdlAction *action, const Column *column,
+probe_default(Migration *run, Conn *conn, const char *expression, const Column *column,
               const char **value, Err *err)
 {
-    AUTO(Text) *create = sql_build(
-        "create table %I.probe (); alter table %I.probe add column c %S default %S",
-        run->names.rehearsal, run->names.rehearsal, column->base_type, action->expression);
+    AUTO(Text) *create =
+        sql_build("create table %I.probe (); alter table %I.probe add column c %S default %S",
+                  run->names.rehearsal, run->names.rehearsal, column->base_type, expression);
     AUTO(Text) *read = sql_build(
         "select a.atthasmissing, (a.attmissingval::pg_catalog.text::pg_catalog.text[])[1]"
         "  from pg_catalog.pg_attribute a where a.attrelid = '%S.probe'::pg_catalog.regclass"
@@ -110,15 +143,15 @@ probe_default(Migration *run, Conn *conn, const DdlAction *action, const Column 
     AUTO(Rows) *rows = NULL;
     BUF_AUTO(literal);
 
-    if (!use_operator_path(run, conn, err) || !query_exec(conn, create, err))
+    if (!think_as_operator(run, conn, err) || !query_exec(conn, create, err))
         return refuse(err);
-    if (!use_pinned_path(conn, err) || !query_one(conn, read, NULL, &rows, err) ||
+    if (!think_as_walter(conn, err) || !query_one(conn, read, NULL, &rows, err) ||
         !query_exec(conn, drop, err))
         return false;
     if (rows_bool(rows, 0, 0))
         sql_add_literal(&literal, rows_text(rows, 0, 1));
     else
-        buf_add_text(&literal, action->expression);
+        buf_add_text(&literal, expression);
     *value = arena_copy(run->arena, buf_text(&literal), literal.len);
     return true;
 }
@@ -141,17 +174,37 @@ find_values(Migration *run, Conn *conn, const DdlStatement *statement, const Tab
     for (int i = 0; i < after->column_count; i++) {
         const Column *column = &after->columns[i];
         const DdlAction *action = find_added(statement, column->name);
+        const char *expression;
 
         values[i] = NULL;
         if (catalog_find_attnum(before, column->attnum) >= 0 || action == NULL ||
             action->is_serial || action->is_identity || action->is_generated)
             continue;
-        if (action->expression == NULL)
-            values[i] = column->has_domain_default ? NULL : "null";
-        else if (!probe_default(run, conn, action, column, &values[i], err))
+        expression = action->expression != NULL ? action->expression : column->domain_default;
+        if (expression == NULL)
+            values[i] = "null";
+        else if (!probe_default(run, conn, expression, column, &values[i], err))
             return false;
     }
     return true;
+}
+
+/* The sequence of an identity column that is restarted does not go on where the original's is. */
+static void
+note_restarts(Migration *run, const DdlStatement *statement, const TableShape *after)
+{
+    for (int i = 0; i < statement->action_count; i++) {
+        const DdlAction *action = &statement->actions[i];
+        int column = action->kind == ACTION_RESTART_IDENTITY
+                         ? catalog_find_column(after, action->column)
+                         : -1;
+
+        if (column >= 0) {
+            AUTO(Text) *attnum = mem_format("%d", after->columns[column].attnum);
+
+            sql_list_add(run, &run->definition.restarted, attnum);
+        }
+    }
 }
 
 /* Run one statement of the operator's on the shadow and follow it with the projection. */
@@ -167,9 +220,9 @@ rehearse(Migration *run, Conn *conn, const DdlStatement *statement, TableShape *
     if (!resolve_references(run, conn, statement, names, err))
         return false;
     text = ddl_rewrite(statement, run->shadow_qualified, names, run->arena);
-    if (!use_operator_path(run, conn, err) || !query_exec(conn, text, err))
+    if (!think_as_operator(run, conn, err) || !query_exec(conn, text, err))
         return refuse(err);
-    if (!use_pinned_path(conn, err) ||
+    if (!think_as_walter(conn, err) ||
         !catalog_read_table(conn, run->shadow.oid, run->arena, &after, err))
         return false;
     values = arena_alloc(run->arena, sizeof *values * (size_t)(after.column_count + 1));
@@ -177,18 +230,8 @@ rehearse(Migration *run, Conn *conn, const DdlStatement *statement, TableShape *
         !projection_add(&run->projection, shape, &after, statement, values, &run->original,
                         run->arena, err))
         return false;
+    note_restarts(run, statement, &after);
     *shape = after;
-    return true;
-}
-
-/* An owner's change of table owner needs the operator's own rights when these are a superuser's. */
-static bool
-choose_role(Migration *run, Conn *conn, Err *err)
-{
-    for (int i = 0; i < run->ddl.statement_count; i++)
-        for (int j = 0; j < run->ddl.statements[i].action_count; j++)
-            if (run->ddl.statements[i].actions[j].kind == ACTION_CHANGE_OWNER && run->is_superuser)
-                return query_exec(conn, "reset role", err);
     return true;
 }
 
@@ -221,13 +264,9 @@ resolve_projection(Migration *run, Conn *conn, Err *err)
         sql_add(&create, "%I, ", run->projection.outputs[i].name);
     sql_add(&create, "%I) as %S%S%S", run->projection.seq, run->projection.head, mark,
             run->projection.tail);
-    if (!use_operator_path(run, conn, err) || !query_exec(conn, buf_text(&create), err))
+    if (!think_as_operator(run, conn, err) || !query_exec(conn, buf_text(&create), err))
         return refuse(err);
-    if (!query_exec(conn,
-                    "set local search_path to pg_catalog, pg_temp; set local datestyle to "
-                    "'ISO, MDY'; set local intervalstyle to postgres; set local "
-                    "extra_float_digits to 3; set local bytea_output to hex",
-                    err) ||
+    if (!think_as_walter(conn, err) ||
         !query_one(conn, "select pg_catalog.pg_get_viewdef($1::pg_catalog.regclass)",
                    (const char *const[]){view, NULL}, &rows, err))
         return false;
@@ -254,22 +293,166 @@ use_copy_statement(Migration *run, Err *err)
                                err);
 }
 
-/* Rehearse all statements; leaves shadow, projection and key mapping filled. */
+/*
+ * Rows that exist get a new serial's numbers from its default; if a later statement took that away
+ * they would get none.
+ */
 static bool
-alter_shadow(Migration *run, Conn *conn, Err *err)
+check_all_filled(const Migration *run, Err *err)
+{
+    for (int i = 0; i < run->shadow.column_count; i++) {
+        const Column *column = &run->shadow.columns[i];
+
+        if (column->generated || column->has_default || column->identity != '\0' ||
+            projection_find(&run->projection, i) != NULL)
+            continue;
+        err_set(err, ERR_REFUSED,
+                "the rows' values of the new column \"%s\" come from a sequence that a later "
+                "statement takes away",
+                column->name);
+        return err_hint(err, "Make it two runs.");
+    }
+    return true;
+}
+
+static bool
+changes_owner(const Migration *run)
+{
+    for (int i = 0; i < run->ddl.statement_count; i++)
+        for (int j = 0; j < run->ddl.statements[i].action_count; j++)
+            if (run->ddl.statements[i].actions[j].kind == ACTION_CHANGE_OWNER)
+                return true;
+    return false;
+}
+
+/* A new owner must be allowed to create in the schema, which for now is the shadow's. */
+static bool
+admit_new_owner(const Migration *run, Conn *conn, bool admit, Err *err)
+{
+    AUTO(Text) *sql =
+        admit ? sql_build("grant create on schema %I to public", run->names.shadow_schema)
+              : sql_build("revoke create on schema %I from public", run->names.shadow_schema);
+
+    return !changes_owner(run) || query_exec(conn, sql, err);
+}
+
+/* And later the same in the schema of the original. */
+static bool
+check_new_owner(const Migration *run, Conn *conn, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (run->is_superuser || strcmp(run->shadow.owner, run->original.owner) == 0)
+        return true;
+    if (!query_one(conn, "select pg_catalog.has_schema_privilege($1, $2, 'create')",
+                   (const char *const[]){run->shadow.owner, run->original.schema, NULL}, &rows,
+                   err))
+        return false;
+    if (rows_bool(rows, 0, 0))
+        return true;
+    err_set(err, ERR_REFUSED, "permission denied for schema %s", run->original.schema);
+    return err_hint(err, "The new owner needs it: GRANT CREATE ON SCHEMA \"%s\" TO \"%s\";",
+                    run->original.schema, run->shadow.owner);
+}
+
+/* Run the operator's statements on the shadow; leaves its shape and the projection to it. */
+static bool
+rehearse_all(Migration *run, Conn *conn, Err *err)
 {
     TableShape shape;
 
+    projection_begin(&run->original, &run->ddl, run->arena, &run->projection);
+    run->definition.restarted.count = 0;
     if (!catalog_read_table(conn, run->shadow.oid, run->arena, &shape, err) ||
-        !choose_role(run, conn, err))
+        !admit_new_owner(run, conn, true, err))
         return false;
     for (int i = 0; i < run->ddl.statement_count; i++)
         if (!rehearse(run, conn, &run->ddl.statements[i], &shape, err))
             return false;
     run->shadow = shape;
+    return check_all_filled(run, err) && check_new_owner(run, conn, err) &&
+           admit_new_owner(run, conn, false, err);
+}
+
+/*
+ * SQL that keeps names taken in the shadow's schema: those which the ALTER has used for a new index,
+ * sequence or constraint, and which the original's schema has already.
+ * $1 original, $2 shadow, $3 columns of the original that stay.  What leaves with the original is
+ * not in the way.
+ */
+static const char SQL_TAKEN_NAMES[] =
+    "with o as (select * from pg_catalog.pg_class where oid = $1::pg_catalog.oid),"
+    "s as (select c.*, n.nspname from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
+    "        on n.oid = c.relnamespace where c.oid = $2::pg_catalog.oid),"
+    "leaving as ("
+    "  select oid from o"
+    "  union all select indexrelid from pg_catalog.pg_index where indrelid = $1::pg_catalog.oid"
+    "  union all select objid from pg_catalog.pg_depend where refobjid = $1::pg_catalog.oid"
+    "     and classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "     and refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "     and (deptype = 'i' or (deptype = 'a' and refobjsubid <> all ($3::pg_catalog.int2[])))"
+    ")"
+    "select pg_catalog.format('create table %I.%I ()', s.nspname, x.relname)"
+    "  from s join pg_catalog.pg_class x on x.relnamespace = s.relnamespace"
+    "   and x.relkind in ('i', 'S')"
+    "  join o on true join pg_catalog.pg_class y on y.relnamespace = o.relnamespace"
+    "   and y.relname = x.relname and y.oid not in (select oid from leaving)"
+    " union all "
+    "select pg_catalog.format('create table %I.%I (constraint %I check (true))', s.nspname,"
+    "         'walter_' || pg_catalog.md5(k.conname), k.conname)"
+    "  from s join pg_catalog.pg_constraint k on k.conrelid = s.oid"
+    "  join o on exists (select from pg_catalog.pg_constraint y"
+    "     where y.connamespace = o.relnamespace and y.conname = k.conname and y.conrelid <> o.oid)"
+    "   and not exists (select from pg_catalog.pg_constraint y"
+    "     where y.conname = k.conname and (y.conrelid = o.oid"
+    "        or (y.connamespace = s.relnamespace and y.conrelid <> s.oid)))";
+
+static bool
+find_taken_names(Migration *run, Conn *conn, Rows **rows, Err *err)
+{
+    AUTO(Text) *original = mem_format("%u", run->original.oid);
+    AUTO(Text) *shadow = mem_format("%u", run->shadow.oid);
+    BUF_AUTO(originals);
+    BUF_AUTO(shadows);
+
+    definition_shared_columns(run, &originals, &shadows);
+    return query_run(conn, SQL_TAKEN_NAMES,
+                     (const char *const[]){original, shadow, buf_text(&originals), NULL}, rows,
+                     err);
+}
+
+/*
+ * Names are given by the server, and must be those that it would give in the original's schema.
+ * Where one of them is taken there, rehearse again with that name taken here, too: then the server
+ * chooses the next one, or says what it would say of a name that the operator chose.
+ */
+static bool
+rehearse_until_named(Migration *run, Conn *conn, Err *err)
+{
+    for (int round = 0; round < REHEARSALS_MAX; round++) {
+        AUTO(Rows) *taken = NULL;
+
+        if (!query_exec(conn, "savepoint rehearsal", err) || !rehearse_all(run, conn, err) ||
+            !find_taken_names(run, conn, &taken, err))
+            return false;
+        if (rows_count(taken) == 0)
+            return true;
+        if (!query_exec(conn, "rollback to rehearsal", err))
+            return false;
+        for (int i = 0; i < rows_count(taken); i++)
+            if (!query_exec(conn, rows_text(taken, i, 0), err))
+                return err_wrap(err, "keeping a name taken");
+    }
+    return err_set(err, ERR_FAILED, "found no free names for what the ALTER creates");
+}
+
+/* Leaves shadow, projection and key mapping filled. */
+static bool
+alter_shadow(Migration *run, Conn *conn, Err *err)
+{
     run->shadow_key =
         arena_alloc(run->arena, sizeof *run->shadow_key * (size_t)(run->original.key_count + 1));
-    return use_copy_statement(run, err) &&
+    return rehearse_until_named(run, conn, err) && use_copy_statement(run, err) &&
            projection_map_key(&run->projection, &run->shadow, &run->original, run->shadow_key,
                               err) &&
            resolve_projection(run, conn, err);
@@ -309,80 +492,12 @@ choose_formats(Migration *run)
             run->binary_copy && run->shadow.columns[run->projection.outputs[i].column].binary_io;
 }
 
-/*
- * The ALTER chooses names for what it makes by what is taken in the table's schema; here it runs in
- * another one.  So names like the table's are taken here, too, while it runs.
- */
-static bool
-reserve_names(Migration *run, Conn *conn, Err *err)
-{
-    static const char SQL[] =
-        "select coalesce(pg_catalog.string_agg(pg_catalog.format('create view %I.%I as select 1',"
-        "         $3::text, o.relname), ';'), '')"
-        "  from pg_catalog.pg_class o join pg_catalog.pg_namespace n on n.oid = o.relnamespace"
-        /* a long name is cut to make room for what is added to it */
-        " where n.nspname = $1 and pg_catalog.starts_with(o.relname, pg_catalog.left($2, 24))"
-        "   and not exists (select from pg_catalog.pg_class s join pg_catalog.pg_namespace sn"
-        "         on sn.oid = s.relnamespace where sn.nspname = $3 and s.relname = o.relname)";
-    AUTO(Rows) *rows = NULL;
-
-    return query_one(conn, SQL,
-                     (const char *const[]){run->original.schema, run->original.name,
-                                           run->names.shadow_schema, NULL},
-                     &rows, err) &&
-           (rows_text(rows, 0, 0)[0] == '\0' || query_exec(conn, rows_text(rows, 0, 0), err));
-}
-
-static bool
-release_names(Migration *run, Conn *conn, Err *err)
-{
-    static const char SQL[] =
-        "select coalesce(pg_catalog.string_agg(pg_catalog.format('drop view %I.%I', n.nspname,"
-        "         c.relname), ';'), '')"
-        "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-        " where n.nspname = $1 and c.relkind = 'v'";
-    AUTO(Rows) *rows = NULL;
-
-    return query_one(conn, SQL, (const char *const[]){run->names.shadow_schema, NULL}, &rows,
-                     err) &&
-           (rows_text(rows, 0, 0)[0] == '\0' || query_exec(conn, rows_text(rows, 0, 0), err));
-}
-
-/* What moves to the table's schema must not meet its name there; the original's own things leave. */
-static bool
-check_names(Migration *run, Conn *conn, Err *err)
-{
-    static const char SQL[] =
-        "select o.relname from pg_catalog.pg_class o"
-        "  join pg_catalog.pg_namespace n on n.oid = o.relnamespace and n.nspname = $1"
-        "  join pg_catalog.pg_class s on s.relname = o.relname"
-        "  join pg_catalog.pg_namespace sn on sn.oid = s.relnamespace and sn.nspname = $2"
-        " where o.oid <> $3::pg_catalog.oid"
-        "   and not exists (select from pg_catalog.pg_index i where i.indexrelid = o.oid"
-        "         and i.indrelid = $3::pg_catalog.oid)"
-        "   and not exists (select from pg_catalog.pg_depend d where d.objid = o.oid"
-        "         and d.refobjid = $3::pg_catalog.oid and d.deptype = 'i'"
-        "         and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass)";
-    AUTO(Text) *oid = mem_format("%u", run->original.oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_run(conn, SQL,
-                   (const char *const[]){run->original.schema, run->names.shadow_schema, oid, NULL},
-                   &rows, err))
-        return false;
-    if (rows_count(rows) == 0)
-        return true;
-    return err_set(err, ERR_REFUSED, "relation \"%s\" already exists in schema \"%s\"",
-                   rows_text(rows, 0, 0), run->original.schema);
-}
-
 static bool
 build(Migration *run, Conn *conn, Err *err)
 {
     return query_exec(conn, "begin; set local lock_timeout to '5s'", err) &&
-           create_tables(run, conn, err) && definition_clone(run, conn, err) &&
-           reserve_names(run, conn, err) && alter_shadow(run, conn, err) &&
-           release_names(run, conn, err) && check_names(run, conn, err) &&
+           think_as_walter(conn, err) && create_tables(run, conn, err) &&
+           definition_clone(run, conn, err) && alter_shadow(run, conn, err) &&
            definition_read(run, conn, err) && definition_strip(run, conn, err) &&
            record(run, conn, err);
 }
@@ -395,11 +510,14 @@ shadow_enter(Migration *run, Err *err)
 
     if (conn == NULL)
         return false;
-    projection_begin(&run->original, run->arena, &run->projection);
+    projection_begin(&run->original, &run->ddl, run->arena, &run->projection);
     qualified = sql_build("%I.%I", run->names.shadow_schema, run->original.name);
     run->shadow_qualified = arena_copy(run->arena, qualified, strlen(qualified));
     if (!build(run, conn, err)) {
         query_rollback(conn);
+        /* no row was touched: what looks like a data error is one of a statement of ours */
+        if (err->kind == ERR_DATA)
+            err->kind = ERR_FAILED;
         return false;
     }
     choose_formats(run);

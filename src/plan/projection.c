@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/mem.h"
 #include "pg/sql.h"
 
 /* Stands for the source while texts are put together; no SQL text can contain it. */
@@ -16,14 +17,30 @@ keep_buf(Arena *arena, const Buf *buf)
     return arena_copy(arena, buf_text(buf), buf->len);
 }
 
-/* "walter_seq", or with a number behind it when the table has a column of that name. */
-static const char *
-choose_seq_name(const TableShape *original, Arena *arena)
+static bool
+makes_column(const Ddl *ddl, const char *name)
 {
-    char name[32] = "walter_seq";
+    for (int i = 0; i < ddl->statement_count; i++)
+        for (int j = 0; j < ddl->statements[i].action_count; j++) {
+            const DdlAction *action = &ddl->statements[i].actions[j];
 
-    for (int n = 1; catalog_find_column(original, name) >= 0; n++)
-        (void)snprintf(name, sizeof name, "walter_seq_%d", n);
+            if ((action->column != NULL && strcmp(action->column, name) == 0) ||
+                (action->new_name != NULL && strcmp(action->new_name, name) == 0))
+                return true;
+        }
+    return false;
+}
+
+/* `base`, or with a number behind it where the table has, or is to have, a column of that name. */
+static const char *
+choose_name(const char *base, const TableShape *shape, const Ddl *ddl, Arena *arena)
+{
+    char name[48];
+
+    (void)snprintf(name, sizeof name, "%s", base);
+    for (int n = 1;
+         catalog_find_column(shape, name) >= 0 || (ddl != NULL && makes_column(ddl, name)); n++)
+        (void)snprintf(name, sizeof name, "%s_%d", base, n);
     return arena_copy(arena, name, strlen(name));
 }
 
@@ -37,13 +54,13 @@ use_only(int column, int count, Arena *arena)
 }
 
 void
-projection_begin(const TableShape *original, Arena *arena, Projection *out)
+projection_begin(const TableShape *original, const Ddl *ddl, Arena *arena, Projection *out)
 {
     size_t count = (size_t)original->column_count;
     Output *outputs = arena_alloc(arena, sizeof *outputs * (count + 1));
     int *origin = arena_alloc(arena, sizeof *origin * (count + 1));
 
-    *out = (Projection){.seq = choose_seq_name(original, arena),
+    *out = (Projection){.seq = choose_name("walter_seq", original, ddl, arena),
                         .head = "",
                         .tail = "",
                         .outputs = outputs,
@@ -106,14 +123,24 @@ add_uses(const Step *step, const char *name, bool *uses, Err *err)
     return true;
 }
 
+/* Does an expression use the row as a whole?  t.f may be a function of the row. */
+static bool
+uses_row(const Step *step, const DdlAction *action)
+{
+    bool uses = action->references_row;
+
+    for (int i = 0; i < action->reference_count; i++)
+        uses = uses || catalog_find_column(step->before, action->references[i]) < 0;
+    return uses;
+}
+
 /* What a USING expression depends on, in columns of the original. */
 static bool
 collect_uses(const Step *step, const DdlAction *action, bool *uses, Err *err)
 {
-    if (action->references_row)
+    if (uses_row(step, action))
         for (int i = 0; i < step->before->column_count; i++)
-            if (projection_find(step->old, i) != NULL &&
-                !add_uses(step, step->before->columns[i].name, uses, err))
+            if (!add_uses(step, step->before->columns[i].name, uses, err))
                 return false;
     for (int i = 0; i < action->reference_count; i++)
         if (catalog_find_column(step->before, action->references[i]) >= 0 &&
@@ -207,6 +234,45 @@ build_level(const Step *step, Buf *items, Projection *new, Err *err)
     return true;
 }
 
+/* Must the level's source be exactly the row, without the column that is passed through? */
+static bool
+needs_row(const Step *step)
+{
+    for (int i = 0; i < step->statement->action_count; i++) {
+        const DdlAction *action = &step->statement->actions[i];
+
+        if (action->kind == ACTION_ALTER_TYPE && action->expression != NULL &&
+            uses_row(step, action))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * What follows the source: its alias.  Where the row is needed as a whole, the source's columns get
+ * names that no expression uses, and the row is put together from them under the table's name.
+ */
+static void
+add_alias(const Step *step, const char *row, Buf *tail)
+{
+    BUF_AUTO(items);
+
+    if (row == NULL) {
+        sql_add(tail, " %I", step->original->name);
+        return;
+    }
+    sql_add(tail, " %I (", row);
+    for (int i = 0; i < step->old->output_count; i++) {
+        AUTO(Text) *base = mem_format("walter_%d", i);
+        const char *name = choose_name(base, step->before, NULL, step->arena);
+
+        sql_add(tail, "%I, ", name);
+        sql_add(&items, "%S%I.%I as %I", i == 0 ? "" : ", ", row, name, step->old->outputs[i].name);
+    }
+    sql_add(tail, "%I), lateral (select %S) %I", step->old->seq, buf_text(&items),
+            step->original->name);
+}
+
 bool
 projection_add(Projection *projection, const TableShape *before, const TableShape *after,
                const DdlStatement *statement, const char *const *values, const TableShape *original,
@@ -219,6 +285,9 @@ projection_add(Projection *projection, const TableShape *before, const TableShap
                        .values = values,
                        .original = original,
                        .arena = arena};
+    const char *row = !needs_row(&step)                           ? NULL
+                      : strcmp(original->name, "walter_row") == 0 ? "walter_row_1"
+                                                                  : "walter_row";
     Projection new = *projection;
     bool innermost = projection->head[0] == '\0';
     BUF_AUTO(head);
@@ -227,9 +296,10 @@ projection_add(Projection *projection, const TableShape *before, const TableShap
     buf_add_text(&head, "select ");
     if (!build_level(&step, &head, &new, err))
         return false;
-    sql_add(&head, "%I.%I from %S%S", original->name, projection->seq, innermost ? "" : "(",
-            projection->head);
-    sql_add(&tail, "%S%S %I", projection->tail, innermost ? "" : ")", original->name);
+    sql_add(&head, "%I.%I from %S%S", row != NULL ? row : original->name, projection->seq,
+            innermost ? "" : "(", projection->head);
+    sql_add(&tail, "%S%S", projection->tail, innermost ? "" : ")");
+    add_alias(&step, row, &tail);
     new.head = keep_buf(arena, &head);
     new.tail = keep_buf(arena, &tail);
     *projection = new;

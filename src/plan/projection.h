@@ -36,8 +36,11 @@ typedef struct Projection {
     bool is_copy_statement;
 } Projection;
 
-/* The projection before any ALTER: every writable column as it is.  All of *out is in `arena`. */
-void projection_begin(const TableShape *original, Arena *arena, Projection *out);
+/*
+ * The projection before any ALTER: every column as it is.  All of *out is in `arena`.
+ * `ddl`: all that will be added; the name `seq` is unlike every column that it will make.
+ */
+void projection_begin(const TableShape *original, const Ddl *ddl, Arena *arena, Projection *out);
 
 /*
  * Add one ALTER statement on top.

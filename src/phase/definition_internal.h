@@ -1,0 +1,57 @@
+/*
+ * Shared by the modules that make up a definition; nobody else includes it.
+ *   definition.c        columns, options, checks, triggers; the order of it all
+ *   definition_index.c  indexes and the constraints on them
+ *   definition_keys.c   foreign keys, both ways, and the stand-ins of their other tables
+ *   definition_owned.c  sequences and privileges
+ *
+ * Two parameters come first in nearly every query: $1 the oid of the table that is read, $2 the
+ * table that its SQL is to be about, quoted and qualified.
+ */
+#ifndef WALTER_DEFINITION_INTERNAL_H
+#define WALTER_DEFINITION_INTERNAL_H
+
+#include "phase/definition.h"
+
+/* The parameters of a query; the rest of `params` is NULL. */
+typedef struct Subject {
+    char *oid; /* $1 */
+    const char *params[8];
+} Subject;
+
+void definition_subject_done(Subject *subject);
+
+/* Declare a Subject with its first three parameters. */
+#define SUBJECT_AUTO(name, oid_value, second, third)     \
+    __attribute__((cleanup(definition_subject_done)))    \
+    Subject name = {.oid = mem_format("%u", oid_value)}; \
+    name.params[0] = name.oid;                           \
+    name.params[1] = second;                             \
+    name.params[2] = third
+
+/* Run a query that gives SQL, then run that SQL: all columns of a row, row by row. */
+NODISCARD bool definition_run(Conn *conn, const char *query, const Subject *subject, Err *err);
+
+/* Append the first column of a query's rows to a list. */
+NODISCARD bool definition_list(Migration *run, Conn *conn, const char *query,
+                               const Subject *subject, SqlList *list, Err *err);
+
+/* Append a text unless it is NULL or empty. */
+void definition_add(Migration *run, SqlList *list, const char *text);
+
+/* definition_index.c */
+NODISCARD bool definition_clone_indexes(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_indexes(Migration *run, Conn *conn, Err *err);
+
+/* definition_keys.c */
+NODISCARD bool definition_clone_keys(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_keys(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_drop_old_keys(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_clone_hidden_triggers(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *err);
+
+/* definition_owned.c */
+NODISCARD bool definition_clone_sequences(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_sequences(Migration *run, Conn *conn, Err *err);
+
+#endif

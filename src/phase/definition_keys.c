@@ -1,0 +1,216 @@
+/*
+ * Foreign keys in both directions; see definition_internal.h.
+ *
+ * While the ALTER is rehearsed, stand-ins play the tables at the other end: empty ones with the same
+ * columns and unique indexes.  The stand-in of table 4711 is "other_4711" in the rehearsal schema,
+ * which is how it is traced back when the keys are read again.
+ */
+#include <string.h>
+
+#include "base/buf.h"
+#include "pg/sql.h"
+#include "phase/definition_internal.h"
+
+/*
+ * The foreign keys from and to table $1, for table $2, in the order in which they were made: their
+ * triggers fire in that order.  $3 = rehearsal schema.
+ *
+ * The table at the other end is called by its stand-in where $1 is a live table, and by its own name
+ * where it is itself a stand-in.  pg_get_constraintdef names the referenced table behind
+ * "REFERENCES", and there it is replaced.
+ */
+#define NAMED_KEYS                                                                                 \
+    "with k as ("                                                                                  \
+    "  select k.oid, k.conname, k.convalidated, k.conrelid = $1::pg_catalog.oid as is_own,"        \
+    "         o.oid as other, ' REFERENCES ' || pg_catalog.format('%I.%I', tn.nspname, t.relname)" \
+    "           || '(' as needle,"                                                                 \
+    "         case when k.conrelid = k.confrelid then $2::text"                                    \
+    "           when n.nspname = $3 and o.relname ~ '^other_[0-9]+$'"                              \
+    "             then pg_catalog.substr(o.relname, 7)::pg_catalog.oid::pg_catalog.regclass::text" \
+    "           else pg_catalog.format('%I.other_%s', $3::text, o.oid) end as other_name,"         \
+    "         pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(k.oid), ' NOT VALID$', "   \
+    "'')"                                                                                          \
+    "           as def"                                                                            \
+    "    from pg_catalog.pg_constraint k"                                                          \
+    "    join pg_catalog.pg_class t on t.oid = k.confrelid"                                        \
+    "    join pg_catalog.pg_namespace tn on tn.oid = t.relnamespace"                               \
+    "    join pg_catalog.pg_class o on o.oid = case when k.conrelid = $1::pg_catalog.oid"          \
+    "      then k.confrelid else k.conrelid end"                                                   \
+    "    join pg_catalog.pg_namespace n on n.oid = o.relnamespace"                                 \
+    "   where k.contype = 'f' and k.conparentid = 0"                                               \
+    "     and (k.conrelid = $1::pg_catalog.oid or k.confrelid = $1::pg_catalog.oid)"               \
+    "), named as ("                                                                                \
+    "  select k.*, case when is_own then $2 else other_name end as table_name,"                    \
+    "         case when is_own then other_name else $2 end as target_name from k"                  \
+    ")"
+
+static const char SQL_KEYS[] = NAMED_KEYS
+    "select pg_catalog.format('alter table %s add constraint %I %s', table_name, conname,"
+    "         pg_catalog.overlay(def, ' REFERENCES ' || target_name || '(',"
+    "           pg_catalog.strpos(def, needle), pg_catalog.length(needle))),"
+    "       convalidated,"
+    "       'comment on constraint ' || pg_catalog.format('%I on %s is ', conname, table_name)"
+    "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_constraint')),"
+    "       case when other <> $1::pg_catalog.oid then other end, conname, is_own, table_name"
+    "  from named order by oid";
+
+/* A stand-in's columns, and unique indexes that foreign keys may reference. */
+static const char SQL_STAND_IN[] =
+    "select pg_catalog.format('create table %s (%s)', $2::text,"
+    "         pg_catalog.string_agg(pg_catalog.format('%I %s%s', a.attname,"
+    "           pg_catalog.format_type(a.atttypid, a.atttypmod),"
+    "           case when a.attcollation <> 0 and a.attcollation <> t.typcollation then"
+    "             (select pg_catalog.format(' collate %I.%I', n.nspname, c.collname)"
+    "                from pg_catalog.pg_collation c"
+    "                join pg_catalog.pg_namespace n on n.oid = c.collnamespace"
+    "               where c.oid = a.attcollation) else '' end), ', ' order by a.attnum))"
+    "  from pg_catalog.pg_attribute a join pg_catalog.pg_type t on t.oid = a.atttypid"
+    " where a.attrelid = $1::pg_catalog.oid and a.attnum > 0 and not a.attisdropped"
+    " union all"
+    " select pg_catalog.format('create unique index u_%s on %s%s', ic.oid, $2,"
+    "         pg_catalog.substr(pg_catalog.pg_get_indexdef(ic.oid), 1 + pg_catalog.length("
+    "           'CREATE UNIQUE INDEX ' || pg_catalog.quote_ident(ic.relname) || ' ON '"
+    "           || case tc.relkind when 'p' then 'ONLY ' else '' end"
+    "           || pg_catalog.format('%I.%I', tn.nspname, tc.relname))))"
+    "       || case when x.indisprimary then pg_catalog.format("
+    "            '; alter table %s add primary key using index u_%s', $2, ic.oid) else '' end"
+    "  from pg_catalog.pg_index x join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
+    "  join pg_catalog.pg_class tc on tc.oid = x.indrelid"
+    "  join pg_catalog.pg_namespace tn on tn.oid = tc.relnamespace"
+    " where x.indrelid = $1::pg_catalog.oid and x.indisunique and x.indimmediate and x.indisvalid"
+    "   and x.indpred is null and x.indexprs is null";
+
+static const char SQL_DROP_KEYS[] =
+    "select pg_catalog.format('alter table %s drop constraint %I',"
+    "         k.conrelid::pg_catalog.regclass, k.conname)"
+    "  from pg_catalog.pg_constraint k where k.contype = 'f' and k.conparentid = 0"
+    "   and (k.conrelid = $1::pg_catalog.oid or k.confrelid = $1::pg_catalog.oid) order by k.oid";
+
+/* Every table that has got a stand-in takes part in the swap.  $1 = rehearsal schema. */
+static const char SQL_PARTNERS[] =
+    "select p.oid::pg_catalog.regclass::text"
+    "  from (select pg_catalog.substr(c.relname, 7)::pg_catalog.oid as oid"
+    "          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+    "         where n.nspname = $1 and c.relkind = 'r' and c.relname ~ '^other_[0-9]+$') p"
+    /* a table that we may not lock is locked by the swap's own ALTER TABLE, as briefly */
+    " where pg_catalog.has_table_privilege(session_user, p.oid, 'update, delete, truncate')"
+    " order by p.oid";
+
+/*
+ * States of the triggers behind constraints, where they are not as created: SQL that finds them by
+ * their constraint and function, for their names are made of oids.
+ */
+static const char SQL_HIDDEN_TRIGGERS[] = NAMED_KEYS
+    ", c as ("
+    "  select oid, conname, table_name from named"
+    "  union all select oid, conname, $2 from pg_catalog.pg_constraint"
+    "   where conrelid = $1::pg_catalog.oid and contype <> 'f'"
+    ")"
+    "select pg_catalog.format('do %L', pg_catalog.format("
+    "  'declare g record; begin for g in select tgname from pg_catalog.pg_trigger"
+    "     where tgisinternal and tgrelid = %L::pg_catalog.regclass and tgfoid = %s and "
+    "tgconstraint ="
+    "       (select oid from pg_catalog.pg_constraint where conname = %L"
+    "           and conrelid = %L::pg_catalog.regclass)"
+    "   loop execute pg_catalog.format(%L, g.tgname); end loop; end',"
+    "  $2, g.tgfoid::pg_catalog.oid, c.conname, c.table_name,"
+    "  pg_catalog.format('alter table %s %s trigger ', $2, case g.tgenabled when 'D' then 'disable'"
+    "    when 'R' then 'enable replica' when 'A' then 'enable always' else 'enable' end) || '%I'))"
+    "  from pg_catalog.pg_trigger g join c on c.oid = g.tgconstraint"
+    " where g.tgrelid = $1::pg_catalog.oid and g.tgisinternal and g.tgenabled <> 'O'";
+
+bool
+definition_stand_in(Migration *run, Conn *conn, uint32_t oid, const char **name, Err *err)
+{
+    AUTO(Text) *bare = mem_format("other_%u", oid);
+    AUTO(Text) *qualified = sql_build("%I.%I", run->names.rehearsal, bare);
+    SUBJECT_AUTO(subject, oid, qualified, NULL);
+    AUTO(Rows) *known = NULL;
+
+    *name = arena_copy(run->arena, qualified, strlen(qualified));
+    if (!query_one(conn, "select pg_catalog.to_regclass($1) is not null",
+                   (const char *const[]){qualified, NULL}, &known, err))
+        return false;
+    return rows_bool(known, 0, 0) || definition_run(conn, SQL_STAND_IN, &subject, err);
+}
+
+static bool
+clone_key(Migration *run, Conn *conn, const Rows *rows, int row, Err *err)
+{
+    AUTO(Text) *add =
+        mem_format("%s%s", rows_text(rows, row, 0), rows_bool(rows, row, 1) ? "" : " not valid");
+    const char *comment = rows_text(rows, row, 2);
+    const char *name;
+
+    return (rows_text(rows, row, 3) == NULL ||
+            definition_stand_in(run, conn, (uint32_t)rows_int(rows, row, 3), &name, err)) &&
+           query_exec(conn, add, err) && (comment == NULL || query_exec(conn, comment, err));
+}
+
+bool
+definition_clone_keys(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, run->names.rehearsal);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_KEYS, subject.params, &rows, err))
+        return false;
+    for (int row = 0; row < rows_count(rows); row++)
+        if (!clone_key(run, conn, rows, row, err))
+            return err_wrap(err, "rehearsing foreign key \"%s\"", rows_text(rows, row, 4));
+    return true;
+}
+
+/* A key is re-created NOT VALID in the swap, and validated afterwards where it was valid. */
+bool
+definition_read_keys(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, run->names.rehearsal);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_KEYS, subject.params, &rows, err))
+        return false;
+    for (int row = 0; row < rows_count(rows); row++) {
+        AUTO(Text) *add = mem_format("%s not valid", rows_text(rows, row, 0));
+        AUTO(Text) *validate =
+            sql_build("alter table %S validate constraint %I",
+                      rows_bool(rows, row, 5) ? run->original.qualified : rows_text(rows, row, 6),
+                      rows_text(rows, row, 4));
+
+        sql_list_add(run, &run->definition.swap, add);
+        definition_add(run, &run->definition.swap, rows_text(rows, row, 2));
+        if (rows_bool(rows, row, 1))
+            sql_list_add(run, &run->definition.finish, validate);
+    }
+    return true;
+}
+
+bool
+definition_drop_old_keys(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->original.oid, NULL, NULL);
+
+    if (!definition_list(run, conn, SQL_DROP_KEYS, &subject, &run->definition.swap, err))
+        return false;
+    subject.params[0] = run->names.rehearsal;
+    return definition_list(run, conn, SQL_PARTNERS, &subject, &run->definition.partners, err);
+}
+
+bool
+definition_clone_hidden_triggers(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, run->names.rehearsal);
+
+    if (definition_run(conn, SQL_HIDDEN_TRIGGERS, &subject, err))
+        return true;
+    return err_wrap(err, "disabling the triggers behind constraints as they are on %s",
+                    run->original.qualified);
+}
+
+bool
+definition_read_hidden_triggers(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, run->names.rehearsal);
+
+    return definition_list(run, conn, SQL_HIDDEN_TRIGGERS, &subject, &run->definition.swap, err);
+}
