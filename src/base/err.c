@@ -91,6 +91,8 @@ static const struct {
     {"23", ERR_DATA},       /* integrity constraint violations */
     {"44", ERR_DATA},       /* with check option violation */
     {"42501", ERR_REFUSED}, /* insufficient_privilege */
+    {"28", ERR_REFUSED},    /* invalid authorization: wrong password, no such role */
+    {"3D", ERR_REFUSED},    /* no such database */
 };
 
 ErrKind

@@ -116,21 +116,34 @@ on_socket(void *owner, short ready, Err *err)
 }
 
 /*
- * Why is there no session?  libpq has no SQLSTATE for that, only text: a FATAL error is the server's
- * answer, unless it is one that passes.
+ * The SQLSTATE in a message of libpq's, which has no other way to tell it before there is a session:
+ * with PQERRORS_VERBOSE it stands behind the severity, "FATAL:  57P03: the database system ...".
+ * "" where there is none, because it is not the server that speaks.
  */
+static void
+find_sqlstate(const char *message, char state[6])
+{
+    state[0] = '\0';
+    for (const char *at = strstr(message, ":  "); at != NULL; at = strstr(at + 1, ":  "))
+        if (strspn(at + 3, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && at[8] == ':') {
+            memcpy(state, at + 3, 5);
+            state[5] = '\0';
+        }
+}
+
+/* Why is there no session?  Wrong password or database: a refusal; no room just now: not. */
 static bool
 connect_error(Conn *conn, Err *err)
 {
-    static const char *const PASSING[] = {"starting up", "shutting down", "recovery mode",
-                                          "too many", "connection slots"};
     const char *reason = PQerrorMessage(conn->pg);
-    ErrKind kind = strstr(reason, "FATAL:") == NULL ? ERR_LOST : ERR_REFUSED;
+    char state[6];
+    ErrKind kind;
 
-    for (size_t i = 0; i < sizeof PASSING / sizeof PASSING[0]; i++)
-        if (strstr(reason, PASSING[i]) != NULL)
-            kind = ERR_LOST;
-    return err_set(err, kind, "could not connect: %s", reason);
+    find_sqlstate(reason, state);
+    kind = err_kind_of_sqlstate(state);
+    /* the server's further lines are for its developers; libpq's are about the other hosts */
+    return err_set(err, kind == ERR_REFUSED ? ERR_REFUSED : ERR_LOST, "could not connect: %.*s",
+                   (int)(state[0] == '\0' ? strlen(reason) : strcspn(reason, "\n")), reason);
 }
 
 /* Drive the connection attempt to its end. */
@@ -300,11 +313,13 @@ conn_open(Loop *loop, const ConnTarget *target, ConnKind kind, const char *purpo
     conn->pg = start_connecting(target, kind, purpose);
     if (conn->pg == NULL)
         abort();
+    (void)PQsetErrorVerbosity(conn->pg, PQERRORS_VERBOSE);
     if (PQstatus(conn->pg) == CONNECTION_BAD ? !connect_error(conn, err)
                                              : !finish_connecting(conn, err)) {
         conn_close(conn);
         return NULL;
     }
+    (void)PQsetErrorVerbosity(conn->pg, PQERRORS_DEFAULT);
     (void)PQsetnonblocking(conn->pg, 1);
     (void)PQsetNoticeReceiver(conn->pg, on_notice, conn);
     conn->watch = loop_watch(loop, PQsocket(conn->pg), POLLIN, on_socket, conn);

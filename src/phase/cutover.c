@@ -12,34 +12,25 @@
 #include "pg/sql.h"
 #include "phase/apply.h"
 #include "phase/definition.h"
+#include "phase/locks.h"
 #include "phase/migration.h"
 #include "phase/sessions.h"
 
-/*
- * Autovacuum gives way to who waits for deadlock_timeout (1 s by default); so long and a bit more we
- * wait for the lock that blocks no reads and no writes.
- */
-static const int64_t PATIENT_EXTRA_MS = 2000;
-static const int64_t PATIENT_LOOK_US = 300000;
 static const int64_t PAUSE_US = 1000000;
 static const int64_t FAR_PATIENCE_US = 3 * INT64_C(1000000);
 static const int64_t REPORT_INTERVAL_US = 5 * INT64_C(1000000);
 static const int64_t OUTCOME_PATIENCE_US = 60 * INT64_C(1000000);
-/* The server ends a session of ours that keeps its lock and says nothing for so much longer. */
-static const int64_t SILENCE_MS = 2000;
 static const int64_t SNAPSHOT_AGE_US = 1000000;
 /* So many descriptions go into one log line. */
 enum { BLOCKERS_SHOWN = 5 };
 
 struct Cutover {
     Conn *conn;
+    Locks locks;
     int64_t entered_us;
-    int64_t patient_ms;
     int64_t reported_us;  /* when a gate was last reported closed */
     int64_t far_since_us; /* since when the drain would take too long, 0 = it would not */
-    int64_t granted_us;   /* the original is ours since then */
     int64_t failures;     /* attempts and closed gates */
-    char *in_the_way;     /* who this attempt waited for, "" = nobody was seen */
     char *fresh_xid;      /* from this transaction on nothing was applied ... */
     int64_t fresh_at;     /* ... beyond so many changes */
 };
@@ -53,7 +44,7 @@ keep_autovacuum_off(Migration *run, Err *err)
 {
     AUTO(Text) *sql = sql_build("begin; set local lock_timeout to %D;"
                                 "alter table %S set (autovacuum_enabled = false); commit",
-                                run->cutover->patient_ms, run->shadow_qualified);
+                                run->cutover->locks.patient_ms, run->shadow_qualified);
 
     if (query_exec(run->cutover->conn, sql, err))
         return true;
@@ -69,27 +60,13 @@ bool
 cutover_enter(Migration *run, Err *err)
 {
     Cutover *cutover = mem_new(1, sizeof *cutover);
-    AUTO(Rows) *rows = NULL;
 
     run->cutover = cutover;
     cutover->entered_us = clock_now_us();
     cutover->fresh_at = -1;
     cutover->conn = migration_connect(run, CONN_SQL, "cutover", err);
-    if (cutover->conn == NULL || !migration_limit_lock_waits(cutover->conn, err) ||
-        !query_simple(run->control,
-                      "select setting from pg_catalog.pg_settings where name = 'deadlock_timeout'",
-                      &rows, err))
-        return false;
-    cutover->patient_ms = rows_int(rows, 0, 0) + PATIENT_EXTRA_MS;
-    if (!keep_autovacuum_off(run, err))
-        return false;
-    if (run->definition.partners.count > 0 &&
-        2 * run->settings->lock_timeout_ms > rows_int(rows, 0, 0))
-        log_warning("--lock-timeout is %lld ms and the server's deadlock_timeout %lld ms: where "
-                    "transactions write this table and one that a foreign key ties to it, the "
-                    "server may end theirs; half of deadlock_timeout is safe",
-                    (long long)run->settings->lock_timeout_ms, (long long)rows_int(rows, 0, 0));
-    return true;
+    return cutover->conn != NULL && migration_limit_lock_waits(cutover->conn, err) &&
+           locks_init(run, cutover->conn, &cutover->locks, err) && keep_autovacuum_off(run, err);
 }
 
 void
@@ -98,7 +75,7 @@ cutover_leave(Migration *run)
     if (run->cutover == NULL)
         return;
     conn_close(run->cutover->conn);
-    free(run->cutover->in_the_way);
+    locks_done(&run->cutover->locks);
     free(run->cutover->fresh_xid);
     free(run->cutover);
     run->cutover = NULL;
@@ -171,7 +148,8 @@ measure_distance(Migration *run, bool *close, Err *err)
     if (!apply_write_fence(run->apply, &marker, err))
         return false;
     if (apply_drain(run->apply, marker, deadline_us, NULL, err)) {
-        *close = apply_outstanding(run->apply) <= run->settings->delta_count;
+        *close = clock_now_us() <= deadline_us &&
+                 apply_outstanding(run->apply) <= run->settings->delta_count;
         return true;
     }
     if (err->kind != ERR_RETRY)
@@ -196,145 +174,6 @@ look_before_locking(Migration *run, Err *err)
             return false;
     }
     return true;
-}
-
-/* ---- the lock ---- */
-
-/* While the lock is waited for: who is in the way?  Ends them when it is time for that. */
-static bool
-look_who_is_in_the_way(Migration *run, Err *err)
-{
-    Cutover *cutover = run->cutover;
-    const Settings *settings = run->settings;
-    int64_t waited_us = clock_now_us() - cutover->entered_us;
-    AUTO(Rows) *rows = NULL;
-    BUF_AUTO(list);
-
-    if (!sessions_in_the_way(run->control, conn_pid(cutover->conn), &rows, err))
-        return false;
-    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
-        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
-    if (rows_count(rows) > BLOCKERS_SHOWN)
-        buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
-    mem_set_text(&cutover->in_the_way, buf_text(&list));
-    return !settings->kill_backends || waited_us < settings->wait_time_for_lock_s * 1000000 ||
-           sessions_end(run->control, rows, err);
-}
-
-/*
- * Wait for the cutover's session, until `until_us` at most.  With `apply` changes are applied
- * meanwhile; without it they are only received, because the answer may be the lock, and then every
- * moment counts.
- */
-static bool
-wait_for_answer(Migration *run, int64_t until_us, bool apply, Err *err)
-{
-    while (clock_now_us() < until_us && !query_is_done(run->cutover->conn)) {
-        bool idle = !apply || apply_outstanding(run->apply) == 0;
-
-        if ((apply && !apply_batch(run->apply, NULL, err)) ||
-            !loop_turn(run->loop, idle ? until_us : clock_now_us(), err))
-            return false;
-    }
-    return true;
-}
-
-typedef struct LockStep {
-    const char *sql;
-    int64_t look_us;    /* when to look who is in the way */
-    int64_t timeout_ms; /* the server's lock_timeout, for the message */
-    bool apply;
-} LockStep;
-
-/*
- * One statement of the lock sequence.  ERR_RETRY when the lock is not granted in time; the session
- * has then read its answer and can roll back.
- */
-static bool
-take_lock(Migration *run, const LockStep *step, Err *err)
-{
-    Conn *conn = run->cutover->conn;
-
-    if (!query_send(conn, step->sql, err) ||
-        !wait_for_answer(run, clock_now_us() + step->look_us, step->apply, err) ||
-        (!query_is_done(conn) && !look_who_is_in_the_way(run, err)) ||
-        !wait_for_answer(run, INT64_MAX, step->apply, err))
-        return false;
-    if (query_finish(conn, NULL, err))
-        return true;
-    if (err->kind == ERR_RETRY) {
-        const char *who = run->cutover->in_the_way;
-
-        err_clear(err);
-        err_set(err, ERR_RETRY, "not granted within %lld ms%s%s", (long long)step->timeout_ms,
-                who == NULL || who[0] == '\0' ? "" : "; in the way of the lock: ",
-                who == NULL ? "" : who);
-    }
-    return false;
-}
-
-/* The foreign keys' other tables: all of them within one more pulse. */
-static bool
-lock_partners(Migration *run, Err *err)
-{
-    const SqlList *partners = &run->definition.partners;
-    int64_t until_us = clock_now_us() + run->settings->lock_timeout_ms * 1000;
-
-    for (int i = 0; i < partners->count; i++) {
-        int64_t left_ms = (until_us - clock_now_us()) / 1000;
-        LockStep step = {.timeout_ms = left_ms > 0 ? left_ms : 1};
-        AUTO(Text) *sql =
-            sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode",
-                      step.timeout_ms, partners->items[i]);
-
-        step.sql = sql;
-        step.look_us = step.timeout_ms * 500;
-        if (!take_lock(run, &step, err))
-            return err_wrap(err, "lock on %s", partners->items[i]);
-    }
-    return true;
-}
-
-/*
- * First the lock that only vacuum and DDL notice, patiently; then the exclusive one, briefly.  Never
- * through a mode in between: that upgrade deadlocks with readers who then write.
- *
- * The server ends the session when it hears nothing of us: were we stopped or cut off while we hold
- * the lock, everybody would wait.
- */
-static bool
-take_locks(Migration *run, Err *err)
-{
-    const Settings *settings = run->settings;
-    Cutover *cutover = run->cutover;
-    AUTO(Text) *patient = sql_build(
-        "begin; set local idle_in_transaction_session_timeout to %D;"
-        "set local lock_timeout to %D; lock table only %S in share update exclusive mode",
-        settings->lock_hold_ms + SILENCE_MS, cutover->patient_ms, run->original.qualified);
-    AUTO(Text) *brief =
-        sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode;"
-                  "set local statement_timeout to %D",
-                  settings->lock_timeout_ms, run->original.qualified, settings->lock_hold_ms);
-    const LockStep first = {.sql = patient,
-                            .look_us = PATIENT_LOOK_US,
-                            .timeout_ms = cutover->patient_ms,
-                            .apply = true};
-    const LockStep second = {.sql = brief,
-                             .look_us = settings->lock_timeout_ms * 500,
-                             .timeout_ms = settings->lock_timeout_ms};
-    int64_t asked_us;
-    bool granted;
-
-    mem_set_text(&cutover->in_the_way, "");
-    if (!take_lock(run, &first, err))
-        return err_wrap(err, "lock that keeps VACUUM and DDL off %s", run->original.qualified);
-    asked_us = clock_now_us();
-    granted = take_lock(run, &second, err);
-    cutover->granted_us = clock_now_us();
-    run->counters.lock_wait_us += cutover->granted_us - asked_us;
-    if (!granted)
-        return err_wrap(err, "exclusive lock on %s", run->original.qualified);
-    return lock_partners(run, err);
 }
 
 /* ---- the swap ---- */
@@ -470,7 +309,7 @@ swap_until(Migration *run, int64_t deadline_us, Err *err)
 static bool
 swap(Migration *run, Err *err)
 {
-    int64_t granted_us = run->cutover->granted_us;
+    int64_t granted_us = run->cutover->locks.granted_us;
 
     if (swap_until(run, granted_us + run->settings->lock_hold_ms * 1000, err)) {
         run->counters.lock_hold_us = clock_now_us() - granted_us;
@@ -526,6 +365,7 @@ reconnect(Migration *run, Err *err)
 
     conn_close(run->cutover->conn);
     run->cutover->conn = migration_connect(run, CONN_SQL, "cutover", &failed);
+    run->cutover->locks.conn = run->cutover->conn;
     if (run->cutover->conn != NULL && migration_limit_lock_waits(run->cutover->conn, &failed))
         return true;
     *err = failed;
@@ -553,7 +393,7 @@ attempt(Migration *run, Err *err)
 {
     long long number = (long long)++run->counters.lock_attempts;
 
-    if (take_locks(run, err) && swap(run, err)) {
+    if (locks_take(run, &run->cutover->locks, err) && swap(run, err)) {
         log_info("cutover attempt %lld: swapped, lock held for %.1f ms", number,
                  (double)run->counters.lock_hold_us / 1000);
         return STEP_DONE;

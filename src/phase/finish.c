@@ -9,7 +9,7 @@
 #include "pg/sql.h"
 #include "phase/migration.h"
 
-enum { LOCK_TRIES = 60 };
+enum { LOCK_TRIES = 60, RECONNECT_TRIES = 3 };
 
 /*
  * Run DDL under a lock_timeout, again and again, bounded.  Used for what may wait for the
@@ -64,8 +64,8 @@ validate(Migration *run, Err *err)
 static bool
 drop_old_table(Migration *run, Err *err)
 {
-    AUTO(Text) *sql = sql_build("drop table %I.%I; drop schema %I", run->names.schema,
-                                run->original.name, run->names.schema);
+    AUTO(Text) *sql = sql_build("drop table if exists %I.%I; drop schema if exists %I",
+                                run->names.schema, run->original.name, run->names.schema);
 
     if (!run->settings->drop) {
         log_info("the old table is kept as %s.\"%s\"; drop it when you no longer need it",
@@ -90,21 +90,31 @@ remove_machinery(Migration *run, Err *err)
     return cleanup_remove(run->loop, &run->target, &run->names, conn_pid(run->control), err);
 }
 
-bool
-finish_enter(Migration *run, Err *err)
+/* Every step may be done again: the connection may have been lost behind it. */
+static bool
+finish(Migration *run, Err *err)
 {
     bool ok;
-    Err stopped = {0};
 
     /* first what costs the server something, then what may take long */
     loop_shield(run->loop);
     ok = remove_machinery(run, err);
     loop_unshield(run->loop);
-    if (!ok || !drop_old_table(run, err))
-        return err_wrap(err, "the new table is in place, but cleaning up failed");
-    if (!validate(run, &stopped)) {
-        *err = stopped;
-        return err_wrap(err, "the new table is in place");
+    return ok && drop_old_table(run, err) && validate(run, err);
+}
+
+bool
+finish_enter(Migration *run, Err *err)
+{
+    for (int tries = 1; !finish(run, err); tries++) {
+        Err lost = *err;
+
+        if (lost.kind != ERR_LOST || tries == RECONNECT_TRIES)
+            return err_wrap(err, "the new table is in place, but not all is finished");
+        log_warning("%s; trying to finish in a new session", lost.message);
+        err_clear(err);
+        if (!migration_reconnect(run, err))
+            return err_wrap(err, "the new table is in place, but not all is finished");
     }
     return true;
 }

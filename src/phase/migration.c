@@ -16,8 +16,9 @@
 static const int64_t TERMINAL_INTERVAL_US = 500000;
 static const int64_t LOG_INTERVAL_US = 10 * INT64_C(1000000);
 static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
-/* How long a server that went away may take to come back, for cleaning up. */
+/* How long a server that went away may take to come back, for finishing and cleaning up. */
 static const int64_t RETURN_PATIENCE_US = 10 * INT64_C(1000000);
+static const int64_t RETURN_PAUSE_US = 300000;
 
 typedef enum {
     PHASE_PREFLIGHT = 0,
@@ -317,6 +318,19 @@ tell(const Migration *run, Err *err)
         log_warning("the swap has happened: %s has its new definition", run->original.qualified);
 }
 
+/* After a lost connection: is it worth another try?  Pauses before it. */
+static bool
+wait_for_server(Migration *run, int64_t until_us, Err *err)
+{
+    Err stopped = {0};
+
+    if (err->kind != ERR_LOST || clock_now_us() > until_us ||
+        !loop_pause(run->loop, RETURN_PAUSE_US, &stopped))
+        return false;
+    err_clear(err);
+    return true;
+}
+
 /* A server that went away may be back in a moment; a slot left behind would hold WAL back. */
 static bool
 remove_when_back(Migration *run, Err *err)
@@ -325,20 +339,28 @@ remove_when_back(Migration *run, Err *err)
     bool said = false;
 
     while (!cleanup_remove(run->loop, &run->target, &run->names, 0, err)) {
-        Err stopped = {0};
-
-        if (err->kind != ERR_LOST || clock_now_us() > until_us)
-            return false;
-        if (!said)
+        if (err->kind == ERR_LOST && !said)
             log_info("the server cannot be reached; trying for %d s to remove what the run has "
                      "made",
                      (int)(RETURN_PATIENCE_US / 1000000));
         said = true;
-        if (!loop_pause(run->loop, 500000, &stopped))
+        if (!wait_for_server(run, until_us, err))
             return false;
-        err_clear(err);
     }
     return true;
+}
+
+bool
+migration_reconnect(Migration *run, Err *err)
+{
+    int64_t until_us = clock_now_us() + RETURN_PATIENCE_US;
+
+    conn_close(run->control);
+    run->control = NULL;
+    while ((run->control = conn_open(run->loop, &run->target, CONN_SQL, "control", err)) == NULL)
+        if (!wait_for_server(run, until_us, err))
+            return false;
+    return state_lock_table(run->control, run->original.oid, err);
 }
 
 /* Remove what the run has made; before the swap nothing may stay. */
@@ -360,7 +382,9 @@ clean_up_after_failure(Migration *run, Err *err)
     }
     log_info("removing what the run has made");
     if (remove_when_back(run, &failed)) {
-        if (!run->swapped)
+        if (run->swapped)
+            log_info("all of it is removed");
+        else
             log_info("all of it is removed, and %s is as it was", run->original.qualified);
         return;
     }

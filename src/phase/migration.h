@@ -151,6 +151,12 @@ NODISCARD bool cleanup_remove(Loop *loop, const ConnTarget *target, const RunNam
 /* Close apply, the stream and the keeper, for good. */
 void migration_close_sessions(Migration *run);
 
+/*
+ * Open the control session anew after it was lost, waiting some seconds for a server that is not
+ * there, and show with it that the run is alive.
+ */
+NODISCARD bool migration_reconnect(Migration *run, Err *err);
+
 /* Open one more session of this run: "walter: <run> <purpose>". */
 Conn *migration_connect(Migration *run, ConnKind kind, const char *purpose, Err *err);
 

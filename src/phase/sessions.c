@@ -33,8 +33,9 @@ static const char SQL_IN_THE_WAY[] =
     " where exists (select from b where b.pid = 0) and exists ("
     "    select from pg_catalog.pg_locks h join pg_catalog.pg_locks w on w.relation = h.relation"
     "       and w.database = h.database and w.pid = $1::pg_catalog.int4 and not w.granted"
-    "     where h.pid is null and h.granted and h.locktype = 'relation'"
-    "       and h.virtualtransaction = '-1/' || p.transaction::text)";
+    "     join pg_catalog.pg_locks x on x.virtualtransaction = h.virtualtransaction"
+    "       and x.pid is null and x.transactionid = p.transaction"
+    "     where h.pid is null and h.granted and h.locktype = 'relation')";
 
 static const char SQL_OLD_SNAPSHOTS[] =
     "select pg_catalog.format('pid %s, user %s, %s', pid, usename, case when xact_start is null"

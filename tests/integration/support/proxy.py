@@ -53,7 +53,13 @@ class Proxy:
 
     def _serve(self, client):
         # Any server listens on this address as well as on its Unix socket.
-        server = socket.create_connection(("127.0.0.1", self.server.port))
+        try:
+            server = socket.create_connection(("127.0.0.1", self.server.port))
+        except OSError:
+            client.close()
+            return
+        for one in (client, server):
+            one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sockets += [client, server]
         state = {"answering": True}
         back = threading.Thread(target=self._answers, args=(client, server, state), daemon=True)

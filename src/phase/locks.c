@@ -1,0 +1,234 @@
+/* The locks of the swap; see locks.h. */
+#include "phase/locks.h"
+
+#include <stdlib.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "pg/sql.h"
+#include "phase/apply.h"
+#include "phase/sessions.h"
+
+/*
+ * Autovacuum gives way to who waits for deadlock_timeout (1 s by default); so long and a bit more we
+ * wait for the lock that blocks no reads and no writes.
+ */
+static const int64_t PATIENT_EXTRA_MS = 2000;
+static const int64_t PATIENT_LOOK_US = 300000;
+/* The server ends a session of ours that keeps its lock and says nothing for so much longer. */
+static const int64_t SILENCE_MS = 2000;
+/* So many descriptions go into one log line. */
+enum { BLOCKERS_SHOWN = 5 };
+
+/* Put the original between the tables that it references and those that reference it. */
+static bool
+read_tables(Migration *run, Locks *locks, Err *err)
+{
+    static const char SQL[] =
+        "select exists (select from pg_catalog.pg_constraint where contype = 'f'"
+        "   and conrelid = $1::pg_catalog.regclass and confrelid = $2::pg_catalog.oid)";
+    const SqlList *partners = &run->definition.partners;
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    int first = 0;
+    int last = partners->count;
+
+    locks->table_count = partners->count + 1;
+    locks->tables = arena_alloc(run->arena, (size_t)locks->table_count * sizeof *locks->tables);
+    for (int i = 0; i < partners->count; i++) {
+        AUTO(Rows) *rows = NULL;
+
+        if (!query_one(run->control, SQL, (const char *const[]){partners->items[i], oid, NULL},
+                       &rows, err))
+            return err_wrap(err, "reading the foreign keys of %s", run->original.qualified);
+        locks->tables[rows_bool(rows, 0, 0) ? last-- : first++] = partners->items[i];
+    }
+    locks->tables[first] = run->original.qualified;
+    return true;
+}
+
+static void
+warn_of_deadlocks(const Migration *run, int64_t deadlock_timeout_ms)
+{
+    if (run->definition.partners.count > 0 &&
+        2 * run->settings->lock_timeout_ms > deadlock_timeout_ms)
+        log_warning("--lock-timeout is %lld ms and the server's deadlock_timeout %lld ms: where "
+                    "transactions write this table and one that a foreign key ties to it, the "
+                    "server may end theirs; half of deadlock_timeout is safe",
+                    (long long)run->settings->lock_timeout_ms, (long long)deadlock_timeout_ms);
+}
+
+bool
+locks_init(Migration *run, Conn *conn, Locks *locks, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    *locks = (Locks){.conn = conn, .began_us = clock_now_us()};
+    if (!query_simple(run->control,
+                      "select setting from pg_catalog.pg_settings where name = 'deadlock_timeout'",
+                      &rows, err))
+        return false;
+    locks->patient_ms = rows_int(rows, 0, 0) + PATIENT_EXTRA_MS;
+    warn_of_deadlocks(run, rows_int(rows, 0, 0));
+    return read_tables(run, locks, err);
+}
+
+void
+locks_done(Locks *locks)
+{
+    free(locks->in_the_way);
+}
+
+/* While the lock is waited for: who is in the way?  Ends them when it is time for that. */
+static bool
+look_who_is_in_the_way(Migration *run, Locks *locks, Err *err)
+{
+    const Settings *settings = run->settings;
+    int64_t waited_us = clock_now_us() - locks->began_us;
+    AUTO(Rows) *rows = NULL;
+    BUF_AUTO(list);
+
+    if (!sessions_in_the_way(run->control, conn_pid(locks->conn), &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
+        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
+    if (rows_count(rows) > BLOCKERS_SHOWN)
+        buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
+    mem_set_text(&locks->in_the_way, buf_text(&list));
+    return !settings->kill_backends || waited_us < settings->wait_time_for_lock_s * 1000000 ||
+           sessions_end(run->control, rows, err);
+}
+
+/*
+ * Wait for the cutover's session, until `until_us` at most.  With `apply` changes are applied
+ * meanwhile; without it they are only received, because the answer may be the lock, and then every
+ * moment counts.
+ */
+static bool
+wait_for_answer(Migration *run, const Locks *locks, int64_t until_us, bool apply, Err *err)
+{
+    while (clock_now_us() < until_us && !query_is_done(locks->conn)) {
+        bool idle = !apply || apply_outstanding(run->apply) == 0;
+
+        if ((apply && !apply_batch(run->apply, NULL, err)) ||
+            !loop_turn(run->loop, idle ? until_us : clock_now_us(), err))
+            return false;
+    }
+    return true;
+}
+
+typedef struct LockStep {
+    const char *sql;
+    int64_t look_us;    /* when to look who is in the way */
+    int64_t timeout_ms; /* the server's lock_timeout, for the message */
+    bool apply;
+} LockStep;
+
+/*
+ * One statement of the lock sequence.  ERR_RETRY when the lock is not granted in time; the session
+ * has then read its answer and can roll back.
+ */
+static bool
+take_lock(Migration *run, Locks *locks, const LockStep *step, Err *err)
+{
+    Conn *conn = locks->conn;
+
+    if (!query_send(conn, step->sql, err) ||
+        !wait_for_answer(run, locks, clock_now_us() + step->look_us, step->apply, err) ||
+        (!query_is_done(conn) && !look_who_is_in_the_way(run, locks, err)) ||
+        !wait_for_answer(run, locks, INT64_MAX, step->apply, err))
+        return false;
+    if (query_finish(conn, NULL, err))
+        return true;
+    if (err->kind == ERR_RETRY) {
+        const char *who = locks->in_the_way;
+
+        err_clear(err);
+        err_set(err, ERR_RETRY, "not granted within %lld ms%s%s", (long long)step->timeout_ms,
+                who == NULL || who[0] == '\0' ? "" : "; in the way of the lock: ",
+                who == NULL ? "" : who);
+    }
+    return false;
+}
+
+/*
+ * The lock that only vacuum and DDL notice, patiently, on all the tables: who waits so long makes
+ * autovacuum give way, which a short timeout alone never does.
+ *
+ * The server ends the session when it hears nothing of us: were we stopped or cut off while we hold
+ * the exclusive locks, everybody would wait.
+ */
+static bool
+take_patient_locks(Migration *run, Locks *locks, Err *err)
+{
+    AUTO(Text) *begin = sql_build(
+        "begin; set local idle_in_transaction_session_timeout to %D; set local lock_timeout to %D",
+        run->settings->lock_hold_ms + SILENCE_MS, locks->patient_ms);
+
+    if (!query_exec(locks->conn, begin, err))
+        return false;
+    for (int i = 0; i < locks->table_count; i++) {
+        const char *table = locks->tables[i];
+        AUTO(Text) *sql = sql_build("lock table only %S in share update exclusive mode", table);
+        const LockStep step = {
+            .sql = sql, .look_us = PATIENT_LOOK_US, .timeout_ms = locks->patient_ms, .apply = true};
+
+        if (!take_lock(run, locks, &step, err))
+            return err_wrap(err, "lock that keeps VACUUM and DDL off %s", table);
+    }
+    return true;
+}
+
+static bool
+take_exclusive_lock(Migration *run, Locks *locks, const char *table, int64_t timeout_ms, Err *err)
+{
+    AUTO(Text) *sql =
+        sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode",
+                  timeout_ms, table);
+    const LockStep step = {.sql = sql, .look_us = timeout_ms * 500, .timeout_ms = timeout_ms};
+    int64_t asked_us = clock_now_us();
+    bool granted = take_lock(run, locks, &step, err);
+
+    run->counters.lock_wait_us += clock_now_us() - asked_us;
+    return granted || err_wrap(err, "exclusive lock on %s", table);
+}
+
+/*
+ * The exclusive locks: the first one within a pulse, the others together within one more.  Never
+ * through a mode in between: that upgrade deadlocks with readers who then write.
+ *
+ * Transactions that are between their first and their second table stand in the way of whoever
+ * locks these in the other order, and a busy application has some at any moment.  Most write the
+ * referenced table first, others last: so both orders take turns.
+ */
+static bool
+take_exclusive_locks(Migration *run, Locks *locks, Err *err)
+{
+    int64_t timeout_ms = run->settings->lock_timeout_ms;
+    int64_t until_us = 0;
+
+    for (int i = 0; i < locks->table_count; i++) {
+        int place = run->counters.lock_attempts % 2 == 1 ? i : locks->table_count - 1 - i;
+
+        if (i > 0)
+            timeout_ms = (until_us - clock_now_us()) / 1000;
+        if (!take_exclusive_lock(run, locks, locks->tables[place], timeout_ms > 0 ? timeout_ms : 1,
+                                 err))
+            return false;
+        if (i > 0)
+            continue;
+        locks->granted_us = clock_now_us();
+        until_us = locks->granted_us + timeout_ms * 1000;
+    }
+    return true;
+}
+
+bool
+locks_take(Migration *run, Locks *locks, Err *err)
+{
+    AUTO(Text) *limit = sql_build("set local statement_timeout to %D", run->settings->lock_hold_ms);
+
+    mem_set_text(&locks->in_the_way, "");
+    return take_patient_locks(run, locks, err) && take_exclusive_locks(run, locks, err) &&
+           query_exec(locks->conn, limit, err);
+}

@@ -1,0 +1,31 @@
+"""Waiting for an event on the server, never for luck."""
+import time
+
+
+def wait_until(check, what, timeout=30):
+    """Call check() until it returns something true; return that."""
+    deadline = time.monotonic() + timeout
+    while True:
+        found = check()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"after {timeout} s still not: {what}"
+        time.sleep(0.01)
+
+
+def wait_for_session(db, purpose, condition="true", timeout=30):
+    """Wait for walter's session of that purpose ("apply", "cutover" ...); return its pid."""
+    return wait_until(
+        lambda: db.query("select pid from pg_stat_activity where datname = current_database()"
+                         f" and application_name ~ '^walter: [0-9a-f]+ {purpose}$'"
+                         f" and ({condition})"),
+        f"a session of walter for {purpose} with {condition}", timeout)[0][0]
+
+
+def wait_for_queued_lock(db, table="t", timeout=30):
+    """Wait until walter stands in the queue for the exclusive lock."""
+    wait_until(lambda: db.query_one(
+        "select count(*) from pg_locks l join pg_stat_activity a using (pid)"
+        " where l.relation = %s::regclass and l.mode = 'AccessExclusiveLock' and not l.granted"
+        "   and a.application_name like 'walter: %%'", [table]),
+        f"walter queued for the exclusive lock on {table}", timeout)
