@@ -7,359 +7,31 @@ import re
 import threading
 import time
 
-import psycopg
 import pytest
 
-from support.hold import Twins, held_build, held_copy, held_cutover, migrate, wait_for_waiter
+from support.changes import (CASES, COPIED, COPIED_CHANGES, COPIED_ROWS, COPY_STATEMENTS, DOCS,
+                             DOCS_ROWS, NUMBERS, PLAIN, PLAIN_ROWS, UNIQUE, UNIQUE_ROWS, WIDEN,
+                             toast)
+from support.hold import (Twins, held_build, held_copy, held_cutover, migrate, wait_for_waiter,
+                          wait_until_true)
 from support.load import TwinLoad, assert_same
 
 PLUGINS = ["pgoutput", "wal2json"]
 
-# An out-of-line value that does not compress, of about 3 kB, different for each seed.
-TOAST = "(select string_agg(md5({seed}::text || i), '') from generate_series(1, 100) i)"
+SIMPLE = (PLAIN + ";" + PLAIN_ROWS).replace("{t}", "t")
 
 
-def toast(seed):
-    return TOAST.replace("{seed}", str(seed))
-
-
-class Case:
-    """A table, rows, the ALTER, and what happens meanwhile; {t} is the table's name."""
-
-    def __init__(self, definition, rows, alter, *scripts, args=()):
-        self.definition = definition
-        self.rows = rows
-        self.alter = alter
-        self.scripts = scripts
-        self.args = args
-
-
-PLAIN = "create table {t} (id int primary key, n int default 7, s text default 'd')"
-PLAIN_ROWS = "insert into {t} select i, i, 's' || i from generate_series(1, 100) i"
-WIDEN = "alter table {t} alter id type bigint, alter n type bigint"
-
-UNIQUE = "create table {t} (id int primary key, u text unique, n int)"
-UNIQUE_ROWS = "insert into {t} select i, 'u' || i, i from generate_series(1, 100) i"
-
-PAIR = "create table {t} (a int, b text, n int, primary key (a, b))"
-PAIR_ROWS = "insert into {t} select i / 10, 'b' || i % 10, i from generate_series(1, 100) i"
-
-DOCS = ("create table {t} (id int primary key, n int, doc text, doc2 text);"
-        "alter table {t} alter doc set storage external, alter doc2 set storage external")
-DOCS_ROWS = ("insert into {t} select i, i, " + toast("i") + ", " + toast("(-i)")
-             + " from generate_series(1, 40) i")
-
-CASES = {
-    "nulls": Case(
-        PLAIN, PLAIN_ROWS, WIDEN,
-        "update {t} set n = null where id <= 10",
-        "insert into {t} values (200, null, null)",
-        "insert into {t} (id) values (201)",
-        "update {t} set n = null, s = null where id = 201",
-        "insert into {t} values (202, null, 'x'); update {t} set s = null, n = 1 where id = 202",
-        "update {t} set n = 5 where id = 3"),
-    "every_sequence_for_a_key": Case(
-        PLAIN, PLAIN_ROWS, WIDEN,
-        "insert into {t} values (201, 1); update {t} set n = 2 where id = 201",
-        "insert into {t} values (202, 1); delete from {t} where id = 202",
-        "delete from {t} where id = 1; insert into {t} values (1, -1, 'again')",
-        "update {t} set n = 0 where id = 2; delete from {t} where id = 2;"
-        "insert into {t} values (2, -2, 'again'); update {t} set s = 'and again' where id = 2",
-        "delete from {t} where id = 3; insert into {t} values (3, -3, 'no'); delete from {t} where id = 3",
-        "insert into {t} values (203, 1); delete from {t} where id = 203; insert into {t} values (203, 2)",
-        "update {t} set n = -n; update {t} set n = n * 2 where id % 2 = 0; delete from {t} where id % 7 = 0"),
-    "update_of_nothing_new": Case(
-        PLAIN, PLAIN_ROWS, WIDEN,
-        "update {t} set id = id, n = n, s = s", "update {t} set s = s where id = 5"),
-    "key_changes": Case(
-        PLAIN, PLAIN_ROWS, WIDEN,
-        "update {t} set id = id + 1000 where id <= 30",
-        "update {t} set id = -1 where id = 40; update {t} set id = 40 where id = 41;"
-        "update {t} set id = 41 where id = -1",
-        "update {t} set id = -2 where id = 50", "update {t} set id = 50 where id = 51",
-        "update {t} set id = 51 where id = -2",
-        "update {t} set id = 2000, n = null, s = 'moved' where id = 60;"
-        "update {t} set n = 1 where id = 2000; insert into {t} values (60, 60, 'new')",
-        "delete from {t} where id = 61; update {t} set id = 61 where id = 62; delete from {t} where id = 61",
-        "insert into {t} values (3000, 1, 'x'); update {t} set id = 3001 where id = 3000;"
-        "delete from {t} where id = 3001"),
-    "chains_of_key_changes": Case(
-        PLAIN, PLAIN_ROWS, WIDEN,
-        "do $$ begin for i in 1..300 loop update {t} set id = id + 1, n = i where id = 999 + i; "
-        "if i = 1 then update {t} set id = 1001 where id = 1; end if; end loop; end $$",
-        "do $$ begin for i in reverse 100..51 loop update {t} set id = i + 1 where id = i; end loop; end $$"),
-    "composite_keys": Case(
-        PAIR, PAIR_ROWS, "alter table {t} alter a type bigint",
-        "update {t} set n = -n where a = 3", "delete from {t} where a = 4 and b = 'b5'",
-        "update {t} set b = b || 'x' where a = 5", "update {t} set a = a + 100 where a = 6",
-        "update {t} set a = 700, b = 'q' where a = 7 and b = 'b1'; update {t} set n = 0 where a = 700",
-        "insert into {t} values (1, 'b', 1), (1, '', 2), (11, 'b1', 3), (1, '1b1', 4);"
-        "update {t} set n = n + 100 where a in (1, 11); delete from {t} where a = 1 and b = 'b'",
-        "update {t} set b = 'swap' where a = 8 and b = 'b1'; update {t} set b = 'b1' where a = 8 and b = 'b2';"
-        "update {t} set b = 'b2' where a = 8 and b = 'swap'"),
-    "transactions": Case(
-        PLAIN, PLAIN_ROWS, WIDEN,
-        "begin; update {t} set n = 1000 where id = 1; savepoint a; update {t} set n = 0 where id = 1;"
-        "insert into {t} values (500); rollback to a; update {t} set s = 'kept' where id = 1; commit",
-        "begin; delete from {t}; rollback",
-        "begin; savepoint a; insert into {t} values (501, 1); savepoint b; insert into {t} values (502, 2);"
-        "release b; rollback to a; insert into {t} values (503, 3); commit",
-        "begin; truncate {t}; rollback",
-        "do $$ begin insert into {t} values (504); begin insert into {t} values (504);"
-        " exception when unique_violation then update {t} set n = 504 where id = 504; end; end $$"),
-    "upserts": Case(
-        UNIQUE, UNIQUE_ROWS, "alter table {t} alter id type bigint",
-        "insert into {t} values (1, 'new1', 1), (200, 'new2', 2) on conflict (id)"
-        " do update set u = excluded.u, n = {t}.n + 1000",
-        "insert into {t} values (300, 'u5', 1) on conflict (u) do update set n = -5, id = 301",
-        "insert into {t} values (2, 'u9', 1) on conflict do nothing"),
-    "unique_rotations": Case(
-        UNIQUE, UNIQUE_ROWS, "alter table {t} alter id type bigint, alter n type bigint",
-        "begin; update {t} set u = 'tmp' where id = 1; update {t} set u = 'u1' where id = 2;"
-        "update {t} set u = 'u2' where id = 1; commit",
-        "update {t} set u = 'tmp' where id = 3", "update {t} set u = 'u3' where id = 4",
-        "update {t} set u = 'u4' where id = 3",
-        "delete from {t} where id = 5; insert into {t} values (500, 'u5', 1)",
-        "update {t} set u = null where id = 6; insert into {t} values (501, 'u6', 1);"
-        "update {t} set u = 'u6b' where id = 6",
-        "begin; update {t} set u = 'tmp', id = -1 where id = 7; update {t} set u = 'u7' where id = 8;"
-        "update {t} set u = 'u8' where id = -1; commit"),
-    "unique_rotations_in_batches": Case(
-        UNIQUE, UNIQUE_ROWS, "alter table {t} alter id type bigint",
-        "do $$ begin for i in 1..40 loop update {t} set u = 'tmp' where id = 1;"
-        " update {t} set u = 'v' || i where id = 2; update {t} set u = 'w' || i where id = 1;"
-        " update {t} set u = 'x' where id = 2; update {t} set u = 'v' || i where id = 1;"
-        " update {t} set u = 'w' || i where id = 2; end loop; end $$", args=("-b", "7")),
-    "deferrable_unique": Case(
-        "create table {t} (id int primary key, n int unique deferrable, m int unique)",
-        "insert into {t} select i, i, i from generate_series(1, 100) i",
-        "alter table {t} alter id type bigint, alter n type bigint",
-        "update {t} set n = 101 - n", "update {t} set n = n + 1",
-        "begin; set constraints all deferred; update {t} set n = 3 where id = 1;"
-        "update {t} set n = n + 500; update {t} set n = 1 where id = 1; commit",
-        "begin; update {t} set m = -1 where id = 1; update {t} set m = 1 where id = 2;"
-        "update {t} set m = 2 where id = 1; commit"),
-    "deferrable_unique_in_batches": Case(
-        "create table {t} (id int primary key, n int unique deferrable, m int unique)",
-        "insert into {t} select i, i, i from generate_series(1, 100) i",
-        "alter table {t} alter id type bigint, alter n type bigint",
-        "begin; update {t} set n = 101 - n; insert into {t} select i, i, i from generate_series(200, 300) i;"
-        "update {t} set m = -1 where id = 1; update {t} set m = 1 where id = 2;"
-        "update {t} set m = 2 where id = 1; update {t} set n = n + 1; commit",
-        "update {t} set n = n + 1", args=("-b", "3")),
-    "exclusion": Case(
-        "create table {t} (id int primary key, r int4range, exclude using gist (r with &&))",
-        "insert into {t} select i, int4range(i * 10, i * 10 + 10) from generate_series(1, 50) i",
-        "alter table {t} alter id type bigint",
-        "begin; update {t} set r = '[0,1)' where id = 1; update {t} set r = '[10,20)' where id = 2;"
-        "update {t} set r = '[20,30)' where id = 1; commit"),
-    "unchanged_toast": Case(
-        DOCS, DOCS_ROWS, "alter table {t} alter n type bigint",
-        "update {t} set n = -n where id <= 10",
-        "update {t} set n = 1, doc = 'short' where id = 11; update {t} set n = 2 where id = 11",
-        "update {t} set n = 1 where id = 12; update {t} set doc = " + toast(12) + " where id = 12",
-        "update {t} set doc = " + toast(13) + " where id = 13; update {t} set n = 0 where id = 13",
-        "update {t} set doc = doc || 'x' where id = 14; update {t} set doc2 = null where id = 14",
-        "insert into {t} values (200, 1, " + toast(200) + ", null); update {t} set n = 2 where id = 200",
-        "delete from {t} where id = 15; insert into {t} values (15, 1, " + toast(15) + ", 'x');"
-        "update {t} set n = 3 where id = 15; update {t} set doc2 = " + toast(16) + " where id = 15",
-        "update {t} set doc = doc where id = 17", "update {t} set id = id where id = 18"),
-    "unchanged_toast_and_key_changes": Case(
-        DOCS, DOCS_ROWS, "alter table {t} alter id type bigint, add x int default 5",
-        "update {t} set id = id + 1000 where id <= 5",
-        "update {t} set id = 2000, n = null where id = 6; update {t} set n = 3 where id = 2000",
-        "begin; update {t} set id = -1 where id = 7; update {t} set id = 7 where id = 8;"
-        "update {t} set id = 8 where id = -1; commit",
-        "update {t} set id = 3000, doc = 'x' where id = 9; update {t} set id = 3001 where id = 3000"),
-    "toasted_key": Case(
-        "create table {t} (k text primary key, n int, s text); alter table {t} alter k set storage external",
-        "insert into {t} select repeat(i % 10 || 'k', 1200), i, 's' from generate_series(1, 9) i",
-        "alter table {t} alter n type bigint",
-        "update {t} set n = -n where n <= 3", "update {t} set k = k || 'x' where n = 4",
-        "delete from {t} where n = 5", "insert into {t} values (repeat('z', 2400), 50, 'x');"
-        "update {t} set s = 'y' where n = 50; update {t} set k = 'short' where n = 6;"
-        "update {t} set k = repeat('q', 2300) where n = 6"),
-    "using_over_toast": Case(
-        DOCS, DOCS_ROWS, "alter table {t} alter doc type int using length(doc)",
-        "update {t} set n = -n where id <= 10",
-        "update {t} set doc = 'short' where id = 11", "update {t} set id = 2000 where id = 12",
-        "insert into {t} values (200, 1, " + toast(200) + ", null); update {t} set n = 2 where id = 200"),
-    "using_mixes_toast": Case(
-        DOCS, DOCS_ROWS,
-        "alter table {t} alter doc type text using id || ':' || n || ':' || md5(doc), alter id type bigint",
-        "update {t} set n = -n where id <= 5",
-        "update {t} set n = 1 where id = 6; delete from {t} where id = 6",
-        "update {t} set n = 1 where id = 7; update {t} set n = 2, doc = 'other' where id = 7",
-        "update {t} set n = 1 where id = 8; delete from {t} where id = 8;"
-        "insert into {t} values (8, 8, " + toast(8) + ", null); update {t} set n = 9 where id = 8",
-        "update {t} set n = 1000 where id = 9; update {t} set id = 1009 where id = 9",
-        "update {t} set id = 1010, n = 7 where id = 10",
-        "update {t} set id = 1011, n = 7 where id = 11; update {t} set n = 8 where id = 1011;"
-        "update {t} set id = 11 where id = 1011",
-        "update {t} set doc = null where id = 12; update {t} set n = 5 where id = 12",
-        "update {t} set doc = doc || 'x' where id = 13; update {t} set n = 5 where id = 13",
-        "update {t} set id = -1 where id = 14; update {t} set id = 14 where id = 15;"
-        "update {t} set id = 15 where id = -1; update {t} set n = n + 1 where id in (14, 15)"),
-    "truncate": Case(
-        PLAIN, PLAIN_ROWS, WIDEN, "update {t} set n = 0", "truncate {t}",
-        "insert into {t} values (1, 1, 'one'), (2, 2, 'two')", "update {t} set n = 22 where id = 2"),
-    "truncate_with_changes": Case(
-        PLAIN, PLAIN_ROWS, WIDEN,
-        "begin; insert into {t} values (500, 1); truncate {t}; insert into {t} values (500, 2), (5, 5);"
-        "update {t} set id = 501 where id = 500; commit",
-        "begin; update {t} set n = 6; truncate {t}; insert into {t} values (7, 7); truncate {t};"
-        "insert into {t} values (8, 8); savepoint a; truncate {t}; rollback to a; commit"),
-    "truncate_restart_identity": Case(
-        "create table {t} (id serial primary key, g int generated always as identity, n int)",
-        "insert into {t} (n) select i from generate_series(1, 20) i",
-        "alter table {t} alter n type bigint",
-        "truncate {t} restart identity", "insert into {t} (n) values (1), (2), (3)"),
-    "cascades": Case(
-        "create table {t}_parent (id int primary key);"
-        "create table {t} (id int primary key, p int references {t}_parent on delete cascade on update"
-        " cascade, q int references {t} on delete set null, n int)",
-        "insert into {t}_parent select generate_series(1, 20);"
-        "insert into {t} select i, i % 20 + 1, nullif(i - 1, 0), i from generate_series(1, 100) i",
-        "alter table {t} alter n type bigint",
-        "delete from {t}_parent where id in (3, 4)", "update {t}_parent set id = id + 100 where id > 15",
-        "delete from {t} where id = 50"),
-    "truncate_cascade": Case(
-        "create table {t}_parent (id int primary key);"
-        "create table {t} (id int primary key, p int references {t}_parent, n int)",
-        "insert into {t}_parent select generate_series(1, 20);"
-        "insert into {t} select i, i % 20 + 1, i from generate_series(1, 100) i",
-        "alter table {t} alter n type bigint",
-        "truncate {t}_parent cascade",
-        "insert into {t}_parent values (1); insert into {t} values (1, 1, 1)"),
-    "identity_full": Case(
-        PLAIN + "; alter table {t} replica identity full", PLAIN_ROWS, WIDEN,
-        "update {t} set n = null where id <= 10", "delete from {t} where id between 20 and 30",
-        "update {t} set id = id + 1000 where id > 90", "insert into {t} values (200, 1)",
-        "update {t} set id = 5000, n = 1 where id = 40; update {t} set n = 2 where id = 5000"),
-    "identity_full_toast": Case(
-        DOCS + "; alter table {t} replica identity full", DOCS_ROWS, "alter table {t} alter n type bigint",
-        "update {t} set n = -n where id <= 10", "update {t} set id = id + 1000 where id > 35",
-        "delete from {t} where id = 20", "update {t} set doc = 'short' where id = 21"),
-    "identity_index": Case(
-        "create table {t} (id int primary key, k text not null, n int);"
-        "create unique index {t}_k on {t} (k) include (n); alter table {t} replica identity using index {t}_k",
-        "insert into {t} select i, 'k' || i, i from generate_series(1, 100) i",
-        "alter table {t} alter id type bigint, alter n type bigint",
-        "update {t} set id = id + 1000 where id <= 30", "update {t} set k = k || 'x' where id between 40 and 50",
-        "delete from {t} where id = 60", "update {t} set id = 61000, k = 'new' where id = 61",
-        "begin; update {t} set id = -1 where id = 70; update {t} set id = 70 where id = 71;"
-        "update {t} set id = 71 where id = -1; commit"),
-    "generated_columns": Case(
-        "create table {t} (id int primary key, a int, b int generated always as (a * 2) stored,"
-        " doc text, l int generated always as (length(doc)) stored);"
-        "alter table {t} alter doc set storage external",
-        "insert into {t} (id, a, doc) select i, i, " + toast("i") + " from generate_series(1, 30) i",
-        "alter table {t} alter id type bigint",
-        "update {t} set a = -a where id <= 10", "update {t} set doc = 'x' where id = 11",
-        "insert into {t} (id, a) values (100, 1)", "update {t} set id = 200 where id = 12"),
-    "generated_column_dropped_expression": Case(
-        "create table {t} (id int primary key, a int, doc text, l int generated always as (length(doc)"
-        " + a) stored); alter table {t} alter doc set storage external",
-        "insert into {t} (id, a, doc) select i, i, " + toast("i") + " from generate_series(1, 30) i",
-        "alter table {t} alter l drop expression",
-        "update {t} set a = -a where id <= 10", "update {t} set doc = 'x' where id = 11",
-        "update {t} set id = 200, a = 6 where id = 12", "delete from {t} where id = 13"),
-    "identity_columns": Case(
-        "create table {t} (id int generated always as identity primary key, g int generated by default as"
-        " identity, n int)",
-        "insert into {t} (n) select i from generate_series(1, 50) i", "alter table {t} alter id type bigint",
-        "insert into {t} (n) values (1), (2)", "insert into {t} overriding system value values (1000, 5, 6)",
-        "update {t} set id = default where id = 7", "update {t} set g = 99, n = null where id = 8",
-        "delete from {t} where id = 9"),
-    "dropped_columns": Case(
-        "create table {t} (x int, id int primary key, y text, n int, z text);"
-        "alter table {t} drop x; alter table {t} drop y; alter table {t} add w text default 'w'",
-        "insert into {t} (id, n, z) select i, i, 'z' from generate_series(1, 50) i",
-        "alter table {t} drop z, alter n type bigint, add v text default 'v'",
-        "update {t} set n = -n where id < 10", "insert into {t} (id, n) values (100, 1)",
-        "update {t} set id = 200, w = null where id = 20", "update {t} set z = 'only z' where id = 21"),
-    "composed_types": Case(
-        "create type {t}_mood as enum ('sad', 'it''s ok', 'happy');"
-        "create type {t}_pair as (a int, b text);"
-        "create domain {t}_name as varchar(20) not null check (value <> 'no');"
-        "create domain {t}_names as text[] check (cardinality(value) < 9);"
-        "create table {t} (id int primary key, m {t}_mood, p {t}_pair, d {t}_name, ds {t}_names, a int[],"
-        " ps {t}_pair[], r tstzrange, mr int4multirange, j json, jb jsonb, x xml, bits varbit, c char(5),"
-        " i inet, by bytea, u uuid, iv interval, tz timetz, mo money, pt point, tv tsvector, o oid)",
-        "insert into {t} select i, 'sad', (i, 'b' || i)::{t}_pair, 'd' || i, '{a,b}', array[i, null],"
-        " array[(i, null)::{t}_pair], '[2020-01-01, 2021-01-01)', '{[1,2), [4,6)}', '{\"a\":  1}', '{\"a\": 1}',"
-        " '<a>1</a>', B'101', 'c', '10.0.0.1/8', '\\x00ff', md5(i::text)::uuid, '1 day', '10:00+02', 12.5,"
-        " '(1,2)', 'a:1 b:2', i from generate_series(1, 20) i",
-        "alter table {t} alter id type bigint",
-        "update {t} set m = 'it''s ok', p = (null, 'x,\"(y')::{t}_pair, d = 'upd', a = '[2:3]={7,8}' where id <= 5",
-        "update {t} set ds = null, a = '{}', ps = null, r = 'empty', mr = '{}', j = null where id = 6",
-        "update {t} set iv = '-1 day -02:03:04', x = 'text only', jb = '[1e400, 1.10, \"\\u00e9\"]' where id = 7",
-        "insert into {t} (id, d, m, by, bits, c, mo) values (100, E'a\\tb\\n\\\\N', 'happy', '\\x5c4e00', B'', E'\\\\', -7.25)",
-        "insert into {t} (id, d, a) values (101, '', '{{1,2},{3,null}}'); update {t} set d = '\\N' where id = 101",
-        "update {t} set pt = '(-0,1e-300)', i = '::1', tv = null, o = 4294967295 where id = 8"),
-}
-
-# Keys whose values may be equal without being the same bytes.
-NEEDS_NUMBERS = {
-    "numeric_keys": Case(
-        "create table {t} (k numeric primary key, n int)",
-        "insert into {t} select i, i from generate_series(1, 50) i",
-        "alter table {t} alter n type bigint",
-        "update {t} set k = 1.00 where k = 1", "update {t} set n = -1 where k = 1.0",
-        "update {t} set k = 2.0, n = 5 where k = 2; update {t} set k = 2.000, n = 6 where k = 2",
-        "delete from {t} where k = 3; insert into {t} values (3.0, 1); update {t} set n = 2 where k = 3",
-        "insert into {t} values ('NaN', 1), ('Infinity', 2), (1e300, 3), (0.1, 4);"
-        "update {t} set n = 9 where k = 'NaN'; update {t} set k = '-Infinity' where k = 'Infinity'"),
-    "float_keys": Case(
-        "create table {t} (k float8 primary key, f real, n int)",
-        "insert into {t} select i, i + 0.1, i from generate_series(0, 50) i",
-        "alter table {t} alter n type bigint",
-        "update {t} set k = '-0' where k = 0", "update {t} set n = -1 where k = 0",
-        "update {t} set k = 'NaN', f = 'Infinity' where k = 1; update {t} set n = 3 where k = 'NaN'",
-        "insert into {t} values (1e-300, '-Infinity', 1), (0.1, 'NaN', 2); update {t} set f = 0.3 where k = 0.1"),
-}
-
-EQUAL_KEYS = {
-    "citext_keys": Case(
-        "create extension if not exists citext; create table {t} (k citext primary key, n int)",
-        "insert into {t} select 'k' || i, i from generate_series(1, 50) i",
-        "alter table {t} alter n type bigint",
-        "update {t} set k = 'K1' where k = 'k1'", "update {t} set n = -1 where k = 'k1'",
-        "update {t} set k = upper(k::text), n = n + 100; update {t} set n = -2 where k = 'k2'",
-        "delete from {t} where k = 'k3'; insert into {t} values ('k3', 1); update {t} set n = 5 where k = 'K3'",
-        "update {t} set k = 'moved' where k = 'k4'"),
-    "nondeterministic_keys": Case(
-        "create collation {t}_ci (provider = icu, locale = 'und-u-ks-level2', deterministic = false);"
-        "create table {t} (k text collate {t}_ci primary key, n int)",
-        "insert into {t} select 'k' || i, i from generate_series(1, 50) i",
-        "alter table {t} alter n type bigint",
-        "update {t} set k = 'K1' where k = 'k1'", "update {t} set n = -1 where k = 'k1'",
-        "begin; update {t} set k = 'tmp' where k = 'k2'; update {t} set k = 'K2' where k = 'k3';"
-        "update {t} set k = 'k3' where k = 'tmp'; commit",
-        "delete from {t} where k = 'K5'"),
-    "char_keys": Case(
-        "create table {t} (k char(8), m date, n int, primary key (k, m))",
-        "insert into {t} select 'k' || i, '2020-01-01', i from generate_series(1, 50) i",
-        "alter table {t} alter n type bigint",
-        "update {t} set k = 'k1   ' where k = 'k1'", "update {t} set n = -1 where k = 'k1'",
-        "update {t} set m = '2021-01-01' where k = 'k2'; update {t} set n = 3 where k = 'k2'"),
-    "jsonb_keys": Case(
-        "create table {t} (k jsonb, iv interval, n int, primary key (k, iv))",
-        "insert into {t} select to_jsonb('k' || i), '1 day', i from generate_series(1, 50) i",
-        "alter table {t} alter n type bigint",
-        "update {t} set iv = '24 hours' where n = 1", "update {t} set n = -2 where n = 2",
-        "update {t} set k = '{\"a\": 1}', iv = '30 days' where n = 3; update {t} set iv = '1 month' where n = 3",
-        "delete from {t} where n = 4"),
-    "mixed_using_and_equal_keys": Case(
-        "create extension if not exists citext; create table {t} (k citext primary key, n int, doc text);"
-        "alter table {t} alter doc set storage external",
-        "insert into {t} select 'k' || i, i, " + toast("i") + " from generate_series(1, 20) i",
-        "alter table {t} alter doc type text using n || md5(doc)",
-        "update {t} set k = 'K1' where k = 'k1'", "update {t} set n = -1 where k = 'k1'",
-        "update {t} set n = -n where n between 5 and 9", "update {t} set k = 'moved', n = 0 where n = 10",
-        "update {t} set n = 1100 where n = 11; delete from {t} where n = 1100"),
-}
-CASES.update(EQUAL_KEYS)
+@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("name", COPY_STATEMENTS)
+def test_changes_arrive_through_a_copy_statement(db, walter, tmp_path, name, plugin):
+    statement, expected = COPY_STATEMENTS[name]
+    (tmp_path / "copy.sql").write_text(statement)
+    twins = Twins(db, COPIED, COPIED_ROWS)
+    with held_copy(walter, "alter table t alter id type bigint, add name text",
+                   f"--plugin={plugin}", "-c", tmp_path / "copy.sql", "-b", "20") as run:
+        twins.do(*COPIED_CHANGES)
+    run.finish()
+    assert_same(db, "select t::text from t", f"select q::text from ({expected}) q", min_rows=20)
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
@@ -372,8 +44,452 @@ def test_changes_arrive(db, walter, name, plugin):
             hold=held_build if truncates else held_copy)
 
 
-@pytest.mark.parametrize("name", NEEDS_NUMBERS)
+@pytest.mark.parametrize("name", NUMBERS)
 def test_changes_of_numbers_arrive(db, walter, name):
-    case = NEEDS_NUMBERS[name]
+    case = NUMBERS[name]
     twins = Twins(db, case.definition, case.rows)
     migrate(walter, twins, case.alter, *case.scripts)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_changes_arrive_while_the_cutover_waits(db, walter, plugin):
+    twins = Twins(db, DOCS + "; create unique index {t}_n on {t} (n)", DOCS_ROWS)
+    scripts = (
+        "update {t} set n = -n where id <= 5",
+        "update {t} set id = id + 1000 where id between 6 and 9",
+        "update {t} set n = null, doc = null where id = 10",
+        "begin; update {t} set n = -100 where id = 11; update {t} set n = 11 where id = 12;"
+        "update {t} set n = 12 where id = 11; commit",
+        "insert into {t} values (200, 200, " + toast(200) + ");"
+        "update {t} set n = 201 where id = 200",
+        "delete from {t} where id = 13")
+    migrate(walter, twins,
+            "alter table {t} alter doc type text using id || md5(doc), alter n type bigint",
+            *scripts, args=(f"--plugin={plugin}",), hold=held_cutover)
+
+
+def test_writers_that_fire_no_triggers_and_wait_for_no_disk(db, walter):
+    twins = Twins(db, PLAIN, PLAIN_ROWS)
+    with held_copy(walter, WIDEN.replace("{t}", "t")) as run:
+        db.execute("set session_replication_role = replica; set synchronous_commit = off")
+        twins.do("update {t} set n = 3 where id < 20", "delete from {t} where id = 30",
+                 "insert into {t} values (300, 3)", "update {t} set id = 400 where id = 40")
+        db.execute("reset session_replication_role; reset synchronous_commit")
+    run.finish()
+    twins.assert_equal(WIDEN)
+
+
+def test_prepared_transactions(db, walter):
+    twins = Twins(db, PLAIN, PLAIN_ROWS)
+    with held_copy(walter, WIDEN.replace("{t}", "t"), "--plugin=pgoutput") as run:
+        for verdict in ("commit", "rollback"):
+            gid = f"{db.name}_{verdict}"
+            db.execute("begin")
+            twins.do(f"update {{t}} set s = '{verdict}' where id between 10 and 20",
+                     f"insert into {{t}} values ({len(verdict)}000, 1, '{verdict}')")
+            db.execute(f"prepare transaction '{gid}'")
+            twins.do("update {t} set n = n + 1 where id > 50")
+            db.execute(f"{verdict} prepared '{gid}'")
+    run.finish()
+    twins.assert_equal(WIDEN)
+
+
+@pytest.mark.parametrize("batch", ["1", "2", "7"])
+def test_batches_that_cut_transactions(db, walter, batch):
+    twins = Twins(db, UNIQUE, UNIQUE_ROWS)
+    scripts = (
+        "begin; update {t} set n = -n; update {t} set id = id + 1000 where id > 90; truncate {t};"
+        "insert into {t} select i, 'u' || i, i from generate_series(1, 50) i;"
+        " update {t} set u = u || 'x';"
+        "delete from {t} where id % 5 = 0; insert into {t} values (5, 'u6', 5); commit",
+        "update {t} set n = n + 1",
+        "delete from {t} where id = 7; insert into {t} values (7, 'again', 1)")
+    migrate(walter, twins, "alter table {t} alter id type bigint, alter n type bigint", *scripts,
+            args=("-b", batch), hold=held_build)
+
+
+def test_truncate_while_the_table_is_copied(db, walter):
+    """The copy begins anew and finds nothing; what came before the TRUNCATE must not matter."""
+    twins = Twins(db, "create table {t} (id int primary key, n int, filler text)",
+                  "insert into {t} select i, i, repeat('x', 1000) from generate_series(1, 20000) i")
+    with held_copy(walter, "alter table t alter n type bigint", "-j", "1") as run:
+        twins.do("update {t} set n = -n where id between 100 and 200",
+                 "delete from {t} where id = 1",
+                 "insert into {t} values (-1, 1), (-2, 2)", "update {t} set id = -3 where id = 3")
+        truncation = threading.Thread(
+            target=db.connect().execute, args=("truncate t; insert into t values (5, 5), (6, 6)",))
+        truncation.start()
+        wait_for_waiter(db, "t")
+        db.execute("truncate twin; insert into twin values (5, 5), (6, 6)")
+    truncation.join(60)
+    twins.do("update {t} set n = 7 where id = 6")
+    result = run.finish()
+    assert "copying it again" in result.stderr
+    twins.assert_equal("alter table {t} alter n type bigint")
+
+
+# Settings of a role, as SQL, that change what text means, or how long a session may live.
+HOSTILE = {
+    "datestyle": "'sql, dmy'", "intervalstyle": "'sql_standard'", "timezone": "'Asia/Kolkata'",
+    "extra_float_digits": "-5", "bytea_output": "'escape'", "xmlbinary": "'hex'",
+    "xmloption": "'document'", "lc_monetary": "'C'", "statement_timeout": "'1s'",
+    "lock_timeout": "'1s'", "idle_in_transaction_session_timeout": "'1s'",
+    "idle_session_timeout": "'5s'", "search_path": "'odd, public'",
+    "default_transaction_isolation": "'serializable'", "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on", "standard_conforming_strings": "off",
+    "quote_all_identifiers": "on", "enable_indexscan": "off",
+    "plan_cache_mode": "'force_custom_plan'", "row_security": "on", "client_encoding": "'LATIN1'",
+    "client_min_messages": "'debug1'", "transform_null_equals": "on", "array_nulls": "off",
+    "escape_string_warning": "off", "backslash_quote": "'off'",
+}
+
+
+def hostile_owner(db):
+    owner = db.create_owner()
+    for name, value in HOSTILE.items():
+        db.execute(f"alter role {owner.user} set {name} = {value}")
+    return owner
+
+
+@pytest.mark.parametrize("mode", ["binary", "text", "wal2json"])
+def test_a_role_with_hostile_settings(db, walter, mode):
+    owner = hostile_owner(db)
+    floats = ", f float8, rs real[]" if mode != "wal2json" else ""
+    extra = ", acl aclitem" if mode == "text" else ""
+    twins = Twins(
+        db, "create table {t} (id int primary key, ts timestamptz, d date, iv interval, by bytea,"
+            f" x xml, mo money, rc regclass, n int{floats}{extra});"
+            f"alter table {{t}} owner to {owner.user}",
+        "insert into {t} (id, ts, d, iv, by, x, mo, rc, n) select i, '2020-02-03 04:05:06+00',"
+        " '2020-02-03', '-1 day -02:03:04', '\\x005c41ff', '<a>1</a>', '12.34', 'pg_class', i"
+        " from generate_series(1, 20) i")
+    shown = "ts::text || d::text || iv::text || by::text"
+    alter = f"alter table {{t}} alter n type text using {shown} || n, alter id type bigint"
+    scripts = ["update {t} set n = -n where id <= 5",
+               "update {t} set d = '2001-12-11', iv = '-1 mon +3 days' where id = 6",
+               "update {t} set x = 'no document', mo = '-7.5' where id = 7",
+               "insert into {t} (id, ts, iv) values (100, 'infinity', '1 year -1 sec'),"
+               " (101, '0044-03-15 BC', '0')",
+               "update {t} set rc = 'pg_stat_activity' where id = 8",
+               "update {t} set ts = '2020-07-01 00:00 America/New_York' where id = 9"]
+    if mode != "wal2json":
+        scripts.append("update {t} set f = 0.1 + 0.2, rs = array[1/3::real, 'NaN'] where id < 4")
+    if mode == "text":
+        # what is copied as text is written in walter's formats, and only the zone is the role's
+        alter = alter.replace(shown, "extract(hour from ts)::text")
+        scripts.append("update {t} set acl = '=r/postgres' where id = 3")
+    plugin = "wal2json" if mode == "wal2json" else "pgoutput"
+    with held_copy(walter.as_user(owner), alter.replace("{t}", "t"), f"--plugin={plugin}",
+                   superuser=db) as run:
+        twins.do(*scripts)
+    run.finish()
+    with owner.connect() as conn:
+        conn.execute("set default_transaction_read_only = off")
+        conn.execute(alter.replace("{t}", "public.twin"))
+    twins.assert_same_rows(20)
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_databases_of_other_encodings(server, new_db, walter, encoding):
+    db = new_db(server, options=f"encoding '{encoding}' locale 'C' template template0")
+    twins = Twins(db, "create table {t} (id int primary key, s text, n int)",
+                  "insert into {t} values (1, E'\\xe9', 1), (2, 'b', 2)")
+    if encoding == "LATIN1":
+        db.execute("set client_encoding = 'LATIN1'")
+        twins.do("alter table {t} rename s to \"n\xe4me\"")
+    migrate(type(walter)(db, walter.path, walter.runs), twins,
+            "alter table {t} alter n type bigint",
+            "insert into {t} values (3, E'\\xe9\\xff', 3)", "update {t} set n = 5 where id = 1",
+            "update {t} set id = 4 where id = 2")
+
+
+def test_types_that_travel_as_text(db, walter):
+    twins = Twins(db, "create table {t} (id int primary key, a aclitem, s text, n int)",
+                  "insert into {t} select i, '=r/postgres', 's', i from generate_series(1, 20) i")
+    result = migrate(
+        walter, twins, "alter table {t} alter n type bigint",
+        "update {t} set s = E'a\\tb\\nc\\\\.\\r' where id = 1",
+        "update {t} set s = '\\N' where id = 2",
+        "update {t} set s = '' where id = 3", "update {t} set s = null, a = null where id = 4",
+        "update {t} set id = 100 where id = 5", r"insert into {t} values (50, null, E'\\.', 1)")
+    assert "as text" in result.stderr
+
+
+# -- what does not fit --------------------------------------------------------------------------
+
+def assert_nothing_left(db):
+    assert db.query("select 1 from pg_namespace where nspname ~ '^walter_'") == []
+    assert db.query("select 1 from pg_publication") == []
+    assert db.query("select 1 from walter.run where phase <> 'done'") == []
+    assert db.slots() == []
+
+
+# The action, the change, the row's key in the message, and the reason in it.
+MISFITS = {
+    "too_large": ("alter n type smallint", "update t set n = 70000 where id = 7",
+                  "(id)=(7)", "out of range"),
+    "check": ("add constraint positive check (n > 0)", "update t set n = -1 where id = 8",
+              "(id)=(8)", '"positive"'),
+    "unique": ("add constraint once unique (n)", "insert into t values (200, 9)",
+               "(id)=(200)", '"once"'),
+    "null": ("alter n set not null", "insert into t values (201, null)", "(id)=(201)", '"n"'),
+    "using": ("alter s drop default, alter s type int using substr(s, 2)::int",
+              "update t set s = 'sx' where id = 10", "(id)=(10)", "invalid input syntax"),
+    "key": ("alter id type smallint", "update t set id = 70000 where id = 11",
+            "(id)=(11)", "out of range"),
+    "exclusion": ("add constraint apart exclude (n with =)", "update t set n = 13 where id = 12",
+                  "(id)=(12)", '"apart"'),
+    "deferred": ("add constraint later unique (n) deferrable initially deferred",
+                 "update t set n = 15 where id = 14", None, '"later"'),
+}
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("name", MISFITS)
+def test_a_change_that_does_not_fit(db, walter, name, plugin):
+    action, change, key, reason = MISFITS[name]
+    db.execute(SIMPLE)
+    with held_copy(walter, f"alter table t {action}", f"--plugin={plugin}") as run:
+        db.execute("update t set n = n where id between 20 and 40")
+        db.execute(change)
+        before = db.query("select t::text from t order by 1")
+    error = run.finish(check=3).stderr.splitlines()
+    error = "\n".join(line for line in error if "error:" in line)
+    assert reason in error
+    if key:
+        assert f"row {key} changed meanwhile does not fit" in error
+    assert db.query("select t::text from t order by 1") == before
+    assert_nothing_left(db)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_a_value_that_does_not_fit_for_a_moment_only(db, walter, plugin):
+    """Within one batch only what a row ends up as has to fit."""
+    db.execute(SIMPLE)
+    with held_copy(walter, "alter table t alter n type smallint", f"--plugin={plugin}") as run:
+        db.execute("begin; update t set n = 70000; update t set n = 5; commit")
+        db.execute("insert into t values (500, 70000); delete from t where id = 500")
+    run.finish()
+    assert db.query("select distinct n from t") == [(5,)]
+
+
+OTHERS_CHANGES = [
+    "alter table t add x int", "alter table t drop s", "alter table t rename n to m",
+    "alter table t alter n type bigint", "alter table t replica identity full",
+    "alter table t alter n set default 8", "create index on t (n)", "alter table t rename to other",
+    "drop table t"]
+
+
+@pytest.mark.parametrize("plugin, change", [
+    *[(plugin, change) for plugin in PLUGINS for change in OTHERS_CHANGES],
+    ("pgoutput", 'drop publication "{name}"')])
+def test_the_table_is_altered_by_somebody_else(db, walter, plugin, change):
+    db.execute(SIMPLE)
+    with held_build(walter, "alter table t alter id type bigint", f"--plugin={plugin}") as run:
+        name = run.shadow.split('"')[1].removesuffix("_new")
+        db.execute(change.replace("{name}", name))
+        if "rename to" not in change and "drop table" not in change:
+            db.execute("update t set id = id where id < 10")
+    run.finish(check=1)
+    assert_nothing_left(db)
+
+
+# -- much ---------------------------------------------------------------------------------------
+
+class Memory:
+    """Watches the peak memory of a run."""
+
+    def __init__(self, run):
+        self.run = run
+        self.peak_mb = 0
+        self.thread = threading.Thread(target=self._watch)
+        self.thread.start()
+
+    def _watch(self):
+        while self.run.is_running:
+            try:
+                with open(f"/proc/{self.run.pid}/status", encoding="ascii") as status:
+                    peak = re.search(r"VmHWM:\s+(\d+) kB", status.read())
+            except OSError:
+                break
+            if peak:
+                self.peak_mb = max(self.peak_mb, int(peak.group(1)) / 1024)
+            time.sleep(0.05)
+
+    def finish(self, **options):
+        result = self.run.finish(**options)
+        self.thread.join()
+        return result
+
+
+@pytest.mark.parametrize("plugin, rows", [("pgoutput", 700000), ("wal2json", 200000)])
+def test_a_transaction_of_a_million_rows(db, walter, plugin, rows):
+    """One transaction of 10/7 of `rows` changes; wal2json is the slower one."""
+    twins = Twins(db, "create table {t} (id int primary key, n int)",
+                  "insert into {t} select i, i from generate_series(1, 1000) i")
+    alter = "alter table {t} alter id type bigint"
+    with held_copy(walter, alter.replace("{t}", "t"), f"--plugin={plugin}") as run:
+        memory = Memory(run)
+        twins.do(f"begin; insert into {{t}} select i, i from generate_series(1001, {rows}) i;"
+                 f"update {{t}} set n = -n where id <= {rows} * 3 / 7; commit",
+                 "delete from {t} where id % 100 = 0")
+    memory.finish(timeout=200)
+    assert memory.peak_mb < 100
+    twins.assert_equal(alter, rows * 9 / 10)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_wide_rows(db, walter, plugin):
+    twins = Twins(db, "create table {t} (id int primary key, doc text, n int);"
+                      "alter table {t} alter doc set storage external",
+                  "insert into {t} select i, repeat(i || 'x', 1500000), i from generate_series(1,"
+                  " 4) i")
+    alter = "alter table {t} alter n type bigint, alter id type bigint"
+    with held_copy(walter, alter.replace("{t}", "t"), f"--plugin={plugin}") as run:
+        memory = Memory(run)
+        twins.do("update {t} set doc = doc || 'y' where id = 1", "update {t} set n = 5",
+                 "insert into {t} select i, repeat(i || 'z', 1500000), i from generate_series(10,"
+                 " 25) i",
+                 "update {t} set id = id + 100 where id < 4", "delete from {t} where id = 4")
+    memory.finish()
+    assert memory.peak_mb < 100
+    twins.assert_equal(alter)
+
+
+MIXED = {"n": "int", "s": "text", "j": "jsonb", "big": "toast", "u": "uuid", "b": "bool",
+         "ts": "timestamptz", "by": "bytea", "a": "array"}
+MIXED_TABLE = (
+    "create table {t} (id int primary key, n int, s text, j jsonb, big text, u uuid, b bool,"
+    " ts timestamptz,"
+    " by bytea, a int[]); alter table {t} alter big set storage external;"
+    "create index on {t} (n); create index on {t} (s)")
+MIXED_ROWS = ("insert into {t} (id, n, s, big) select i, i, 's', " + toast("i")
+              + " from generate_series(1, 2000) i")
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_random_changes_during_the_whole_run(db, walter, plugin):
+    Twins(db, MIXED_TABLE, MIXED_ROWS)
+    with TwinLoad(db, "t", "twin", MIXED, keys=(1, 2000), clients=3, pause_ms=1) as load:
+        load.wait_for(100)
+        walter.perform("alter table t alter id type bigint, alter n type bigint,"
+                       " add x int default 5",
+                       f"--plugin={plugin}")
+        load.wait_for(100)
+    assert load.errors == []
+    names = "id, n, s, j, big, u, b, ts, by, a"
+    assert_same(db, f"select {names} from t", f"select {names} from twin")
+    assert db.query("select 1 from t where x is distinct from 5") == []
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_random_changes_until_the_cutover(db, walter, plugin):
+    """An expression mixes what was sent with what was not, and rows change their keys meanwhile."""
+    twins = Twins(db, MIXED_TABLE, MIXED_ROWS)
+    alter = ("alter table {t} alter id type bigint,"
+             " alter big type text using id || ':' || n || md5(big)")
+    with TwinLoad(db, "t", "twin", MIXED, keys=(1, 2000), clients=3, pause_ms=1) as load:
+        load.wait_for(50)
+        with held_cutover(walter, alter.replace("{t}", "t"), f"--plugin={plugin}") as run:
+            load.wait_for(400)
+            load.stop()
+    assert load.errors == []
+    run.finish()
+    twins.assert_equal(alter)
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_unsent_values_are_read_under_the_lock(db, walter, plugin):
+    """The drain meets such changes all the time, and the cutover must come all the same."""
+    Twins(db, DOCS, DOCS_ROWS)
+    alter = "alter table {t} alter doc type text using n || md5(doc)"
+    with TwinLoad(db, "t", "twin", {"n": "int"}, keys=(1, 40), clients=2, pause_ms=0,
+                  actions={"insert": 0, "delete": 0, "range": 0}) as load:
+        load.wait_for(50)
+        run = walter.start_perform(alter.replace("{t}", "t"), f"--plugin={plugin}", "-v")
+        run.wait_for_log("phase cutover$")
+        result = run.finish()
+    assert load.errors == []
+    assert len(re.findall("cutover attempt", result.stderr)) < 5
+    assert_same(db, "select id, n from t", "select id, n from twin")
+    # nothing wrote doc, so it is known but for the number that a row had at the swap
+    assert db.query("select id from t join twin using (id) where right(t.doc, 32) <> md5(twin.doc)"
+                    " or left(t.doc, -32) !~ '^-?[0-9]+$'") == []
+
+
+# -- feedback -----------------------------------------------------------------------------------
+
+SLOT = "pg_replication_slots where database = current_database()"
+SENDER = ("pg_stat_replication where pid = (select active_pid from pg_replication_slots"
+          " where database = current_database())")
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_an_idle_table_in_a_busy_database_keeps_no_wal(db, walter, plugin):
+    db.execute(f"{SIMPLE}; create table busy (n int)")
+    with held_copy(walter, "alter table t alter n type bigint", f"--plugin={plugin}") as run:
+        for n in range(50):
+            db.execute("insert into busy values (%s)", [n])
+        wait_until_true(db, f"select confirmed_flush_lsn >= %s::pg_lsn from {SLOT}",
+                   [db.query_one("select pg_current_wal_lsn()")])
+    run.finish()
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_what_is_not_applied_is_not_confirmed(db, walter, plugin):
+    db.execute(f"{SIMPLE}; create table busy (n int)")
+    with held_copy(walter, "alter table t alter n type bigint", f"--plugin={plugin}") as run:
+        before = db.query_one("select pg_current_wal_lsn()")
+        db.execute("update t set n = 5")
+        for n in range(50):
+            db.execute("insert into busy values (%s)", [n])
+        after = db.query_one("select pg_current_wal_lsn()")
+        # walter has read it all, and has said so twice
+        wait_until_true(db, f"select write_lsn >= %s::pg_lsn from {SENDER}", [after])
+        wait_until_true(db, f"select reply_time > %s from {SENDER}",
+                   [db.query_one(f"select reply_time from {SENDER}")])
+        assert db.query_one(f"select confirmed_flush_lsn <= %s::pg_lsn from {SLOT}", [before])
+    run.finish()
+    assert db.query("select distinct n from t") == [(5,)]
+
+
+def test_the_server_hears_from_us_while_we_wait_and_work(db, walter):
+    """The longest silence that a walsender sees, with a full queue and long statements."""
+    db.execute("create table t (id int primary key, n int, filler text);"
+               "insert into t select i, i, repeat('x', 200) from generate_series(1, 200000) i")
+    silence = []
+    with held_copy(walter, "alter table t alter id type bigint, add unique (n, filler)") as run:
+        db.execute("update t set n = -n")
+
+        def watch():
+            with db.connect() as conn:
+                while run.is_running:
+                    row = conn.execute("select extract(epoch from clock_timestamp() - reply_time)"
+                                       f" from {SENDER}").fetchone()
+                    if row and row[0] is not None:
+                        silence.append(float(row[0]))
+                    time.sleep(0.05)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        time.sleep(2)   # a wait of some length is what is tested
+    run.finish()
+    watcher.join()
+    assert len(silence) > 20
+    assert max(silence) < 5
+
+
+def test_the_server_can_stop_while_changes_are_waiting(new_server, new_db, walter):
+    server = new_server(fast=True)
+    db = new_db(server)
+    db.execute("create table t (id int primary key, n int, filler text);"
+               "insert into t select i, i, repeat('x', 200) from generate_series(1, 50000) i")
+    other = type(walter)(db, walter.path, walter.runs)
+    with held_build(other, "alter table t alter id type bigint") as run:
+        db.execute("update t set n = -n; update t set n = -n; update t set n = -n")
+        begun = time.monotonic()
+        server.halt("fast")
+        took = time.monotonic() - begun
+        run.finish(check=6)
+        server.resume()
+    assert took < 15
+    db.drop_slots()

@@ -1,22 +1,19 @@
 """Hold a run in the middle, so that changes come when the test wants them and not before."""
-import time
 from contextlib import contextmanager
 
 from .load import assert_same
+from .wait import wait_until
 
 
-def wait_until(db, query, params=None, timeout=60):
-    """Poll until the query's only value is true."""
-    deadline = time.monotonic() + timeout
-    while not db.query_one(query, params):
-        assert time.monotonic() < deadline, f"not true within {timeout} s: {query}"
-        time.sleep(0.01)
+def wait_until_true(db, query, params=None, timeout=60):
+    """Wait until the query's only value is true."""
+    wait_until(lambda: db.query_one(query, params), query, timeout)
 
 
 def wait_for_waiter(db, table, timeout=60):
     """Wait until somebody waits for a lock on the table."""
-    wait_until(db, "select count(*) > 0 from pg_locks where relation = %s::regclass and not granted",
-               [table], timeout)
+    wait_until_true(db, "select count(*) > 0 from pg_locks where relation = %s::regclass"
+                        " and not granted", [table], timeout)
 
 
 @contextmanager
