@@ -62,7 +62,9 @@ def _round(bench, conn, perform, run, count):
             if not perform.run.is_running:
                 raise RuntimeError(f"walter has ended:\n{perform.run.log}")
             time.sleep(0.01)
-    bench.say(f"{count:,} changes in {meter.seconds:.2f} s, pg_recvlogical {yardstick_s:.2f} s")
+    bench.say(f"{count:,} changes in {meter.seconds:.2f} s, pg_recvlogical {yardstick_s:.2f} s, "
+              f"others {meter.others:.0%}")
+    bench.report.noise.append(meter.others)
     return count / meter.seconds, count / yardstick_s
 
 

@@ -15,7 +15,7 @@ enum { TABLE_ORIGINAL = 0, TABLE_FENCE = 1, TABLE_COUNT = 2 };
 static const size_t BATCH_BYTES = 8UL * 1024 * 1024;
 static const size_t DECODED_BYTES = 16UL * 1024 * 1024;
 /* Shorter stretches between changes of the key are not worth a round of statements. */
-enum { COALESCE_MIN = 500, XIDS_MAX = 1000, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
+enum { COALESCE_MIN = 500, XIDS_MAX = 10000, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
 
 /* Where reading stands, in the batch being read. */
 typedef struct Cursor {
@@ -528,6 +528,12 @@ void
 apply_expect_truncate(Apply *apply)
 {
     apply->until_truncate = true;
+}
+
+bool
+apply_check_session(const Apply *apply, Err *err)
+{
+    return !conn_is_lost(apply->conn) || conn_explain_loss(apply->conn, err);
 }
 
 const Position *
