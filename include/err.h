@@ -38,7 +38,10 @@ typedef struct Err {
 /* Fill *err unless it already holds an error.  Always returns false, so callers can return it. */
 bool err_set(Err *err, ErrKind kind, const char *format, ...) PRINTF_LIKE(3, 4);
 
-/* Put "context: " before the message of a filled *err.  Always returns false. */
+/*
+ * Put "context: " before the message of a filled *err, unless it is ERR_STOPPED.  Always returns
+ * false.
+ */
 bool err_wrap(Err *err, const char *format, ...) PRINTF_LIKE(2, 3);
 
 /* Set the hint of a filled *err unless it already has one.  Always returns false. */

@@ -43,6 +43,9 @@ err_wrap(Err *err, const char *format, ...)
     va_list args;
     size_t used;
 
+    /* where it was when the operator stopped it is nobody's fault */
+    if (err->kind == ERR_STOPPED)
+        return false;
     memcpy(inner, err->message, sizeof inner);
     va_start(args, format);
     (void)vsnprintf(err->message, sizeof err->message, format, args);

@@ -1,7 +1,7 @@
 /*
  * The one poll loop; see loop.h.
  *
- * The first SIGINT or SIGTERM sets a flag and writes to a pipe that is polled with the rest; the
+ * The first SIGINT, SIGTERM or SIGHUP sets a flag and writes to a pipe that is polled with the rest; the
  * second one ends the process at once (what is left behind, `walter cleanup` removes).
  */
 #include "loop.h"
@@ -56,6 +56,7 @@ static void
 install_signals(void)
 {
     struct sigaction action = {0};
+    struct sigaction hangup = {0};
 
     if (stop_pipe[0] < 0 && pipe2(stop_pipe, O_CLOEXEC | O_NONBLOCK) != 0)
         abort();
@@ -63,6 +64,10 @@ install_signals(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+    /* a lost terminal must not leave a slot behind; under nohup it is ignored and stays so */
+    sigaction(SIGHUP, NULL, &hangup);
+    if (hangup.sa_handler != SIG_IGN)
+        sigaction(SIGHUP, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
 }

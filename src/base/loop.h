@@ -19,7 +19,8 @@ typedef struct Watch Watch;
 /* Called with the poll(2) events that are ready.  Source of the bits: poll(2). */
 typedef bool (*WatchReady)(void *owner, short ready, Err *err);
 
-/* New loop; free it with loop_free.  Installs the handlers for SIGINT and SIGTERM; SIGPIPE is ignored. */
+/* New loop; free it with loop_free.  Installs the handlers for SIGINT, SIGTERM and
+ * SIGHUP; SIGPIPE is ignored. */
 Loop *loop_new(void);
 void loop_free(Loop *loop);
 AUTO_FREE_DEFINE(Loop, loop_free)
@@ -59,7 +60,7 @@ void loop_unshield(Loop *loop);
  */
 void loop_set_hard_exit(int code);
 
-/* True once SIGINT or SIGTERM has arrived. */
+/* True once one of these signals has arrived. */
 bool loop_is_stopping(const Loop *loop);
 
 #endif

@@ -30,6 +30,16 @@ progress_add_bytes(int64_t bytes, Buf *out)
     buf_printf(out, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
 }
 
+/* A catching up that takes longer than this without getting nearer is worth a word. */
+static const int64_t BEHIND_AFTER_US = 10 * INT64_C(1000000);
+
+static void
+add_time_left(double us, Buf *out)
+{
+    buf_add_text(out, ", ETA ");
+    progress_add_duration((int64_t)us, out);
+}
+
 /* Share, rate and time left of the copy. */
 static void
 add_copy(const Progress *progress, Buf *out)
@@ -38,14 +48,35 @@ add_copy(const Progress *progress, Buf *out)
 
     if (share > 1)
         share = 1;
-    buf_printf(out, " %.1f%%, %lld rows", share * 100, (long long)progress->rows_copied);
+    buf_printf(out, " %.1f%%", share * 100);
     if (progress->phase_us > 0)
-        buf_printf(out, " (%.0f rows/s)",
+        buf_printf(out, ", %.0f rows/s",
                    (double)progress->rows_copied * 1e6 / (double)progress->phase_us);
-    if (share > 0 && share < 1) {
-        buf_add_text(out, ", ETA ");
-        progress_add_duration((int64_t)((double)progress->phase_us * (1 - share) / share), out);
-    }
+    if (share > 0 && share < 1)
+        add_time_left((double)progress->phase_us * (1 - share) / share, out);
+}
+
+/* How long at the pace so far, or that this leads nowhere. */
+static void
+add_catch_up(const Progress *progress, Buf *out)
+{
+    int64_t gained = progress->lag_before_bytes - progress->lag_bytes;
+
+    if (gained > 0 && progress->lag_bytes > 0)
+        add_time_left((double)progress->phase_us * (double)progress->lag_bytes / (double)gained,
+                      out);
+    else if (gained <= 0 && progress->phase_us > BEHIND_AFTER_US)
+        buf_add_text(out, ", falling behind");
+}
+
+static void
+add_stream(const Progress *progress, Buf *out)
+{
+    buf_printf(out, ", %lld changes applied, ", (long long)progress->changes_applied);
+    if (progress->changes_waiting > 0)
+        buf_printf(out, "%lld waiting, ", (long long)progress->changes_waiting);
+    buf_add_text(out, "lag ");
+    progress_add_bytes(progress->lag_bytes, out);
 }
 
 void
@@ -54,9 +85,16 @@ progress_add(const Progress *progress, Buf *out)
     buf_add_text(out, progress->phase);
     if (progress->blocks_total > 0)
         add_copy(progress, out);
-    buf_printf(out, ", %lld changes applied, %lld waiting, lag ",
-               (long long)progress->changes_applied, (long long)progress->changes_waiting);
-    progress_add_bytes(progress->lag_bytes, out);
+    if (progress->indexes_total > 0)
+        buf_printf(out, ", %lld of %lld done", (long long)progress->indexes_done,
+                   (long long)progress->indexes_total);
+    if (progress->attempts > 0)
+        buf_printf(out, ", %lld attempt%s", (long long)progress->attempts,
+                   progress->attempts == 1 ? "" : "s");
+    if (progress->catches_up)
+        add_catch_up(progress, out);
+    if (progress->has_stream)
+        add_stream(progress, out);
     buf_add_text(out, ", ");
     progress_add_duration(progress->elapsed_us, out);
 }

@@ -47,4 +47,7 @@ void apply_expect_truncate(Apply *apply);
 /* What has been applied. */
 const Position *apply_position(const Apply *apply);
 
+/* False, with the reason, when the session is gone; it may have idled when that happened. */
+NODISCARD bool apply_check_session(const Apply *apply, Err *err);
+
 #endif

@@ -134,7 +134,7 @@ report_wait(Migration *run, Err *err)
     static const char SQL[] =
         "select pg_catalog.format('pid %s, database %s, user %s%s', pid, datname, usename,"
         "         case when xact_start is not null then pg_catalog.format("
-        "           ', %s, in transaction for %s s: %s', state, pg_catalog.round(extract(epoch from"
+        "           ', %s, open for %s s: %s', state, pg_catalog.round(extract(epoch from"
         "           pg_catalog.clock_timestamp() - xact_start)),"
         "           pg_catalog.left(pg_catalog.regexp_replace(query, '\\s+', ' ', 'g'), 80)) end)"
         "  from pg_catalog.pg_stat_activity where backend_xid is not null"

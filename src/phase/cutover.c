@@ -411,9 +411,11 @@ cutover_step(Migration *run, Err *err)
     bool close = false;
 
     if (!look_before_locking(run, err) || !measure_distance(run, &close, err)) {
+        AUTO(Text) *why = mem_format("DDL of somebody else is in the way: %s", err->message);
+
         if (err->kind != ERR_RETRY)
             return STEP_FAILED;
-        report_gate(run, err->message);
+        report_gate(run, why);
         return pause_or_give_up(run, err);
     }
     if (!close) {

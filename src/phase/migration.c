@@ -222,7 +222,28 @@ typedef struct Watcher {
     Migration *run;
     Phase phase;
     int64_t phase_started_us;
+    int64_t lag_before_bytes; /* when the phase began */
 } Watcher;
+
+static void
+add_phase(const Watcher *watcher, Progress *progress)
+{
+    const Migration *run = watcher->run;
+    const Counters *counters = &run->counters;
+
+    if (watcher->phase == PHASE_COPY) {
+        progress->blocks_done = counters->blocks_copied;
+        progress->blocks_total = counters->blocks_total;
+        progress->rows_copied = counters->rows_copied;
+    }
+    if (watcher->phase == PHASE_INDEX) {
+        progress->indexes_done = counters->indexes_built;
+        progress->indexes_total = run->definition.indexes.count;
+    }
+    if (watcher->phase == PHASE_CUTOVER)
+        progress->attempts = counters->lock_attempts;
+    progress->catches_up = watcher->phase == PHASE_CATCHUP;
+}
 
 static bool
 show_progress(void *owner, short ready, Err *err)
@@ -232,20 +253,17 @@ show_progress(void *owner, short ready, Err *err)
     Progress progress = {.phase = PHASES[watcher->phase].says,
                          .elapsed_us = clock_now_us() - run->counters.started_us,
                          .phase_us = clock_now_us() - watcher->phase_started_us,
-                         .changes_applied = run->counters.changes_applied};
+                         .has_stream = run->apply != NULL && run->stream != NULL,
+                         .changes_applied = run->counters.changes_applied,
+                         .lag_bytes = run->stream == NULL ? 0 : stream_lag_bytes(run->stream),
+                         .lag_before_bytes = watcher->lag_before_bytes};
     BUF_AUTO(line);
 
     (void)ready;
     (void)err;
-    if (watcher->phase == PHASE_COPY) {
-        progress.blocks_done = run->counters.blocks_copied;
-        progress.blocks_total = run->counters.blocks_total;
-        progress.rows_copied = run->counters.rows_copied;
-    }
-    if (run->apply != NULL) {
+    if (progress.has_stream)
         progress.changes_waiting = apply_outstanding(run->apply);
-        progress.lag_bytes = stream_lag_bytes(run->stream);
-    }
+    add_phase(watcher, &progress);
     progress_add(&progress, &line);
     log_progress(buf_text(&line));
     return true;
@@ -261,7 +279,7 @@ check_sessions(const Migration *run, Err *err)
         return conn_explain_loss(run->control, err);
     if (run->keeper != NULL && conn_is_lost(run->keeper))
         return conn_explain_loss(run->keeper, err);
-    return true;
+    return run->apply == NULL || apply_check_session(run->apply, err);
 }
 
 static bool
@@ -285,6 +303,7 @@ walk(Migration *run, Watcher *watcher, Err *err)
     for (Phase phase = PHASE_PREFLIGHT; phase != PHASE_DONE; phase = PHASES[phase].next) {
         watcher->phase = phase;
         watcher->phase_started_us = clock_now_us();
+        watcher->lag_before_bytes = run->stream == NULL ? 0 : stream_lag_bytes(run->stream);
         run->phase = PHASES[phase].name;
         log_debug("phase %s", PHASES[phase].name);
         /* the swap notes its phase in its own transaction */

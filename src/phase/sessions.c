@@ -17,7 +17,7 @@ static const char SQL_IN_THE_WAY[] =
     "           pg_catalog.left(a.query, 80))"
     "         when a.xact_start is null then pg_catalog.format('user %s, doing what this role may"
     " not see', a.usename)"
-    "         else pg_catalog.format('user %s, %s, in transaction for %s s: %s', a.usename, "
+    "         else pg_catalog.format('user %s, %s, open for %s s: %s', a.usename, "
     "a.state,"
     "           pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)),"
     "           pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80)) end),"
@@ -40,7 +40,7 @@ static const char SQL_IN_THE_WAY[] =
 static const char SQL_OLD_SNAPSHOTS[] =
     "select pg_catalog.format('pid %s, user %s, %s', pid, usename, case when xact_start is null"
     "         then 'doing what this role may not see (GRANT pg_read_all_stats shows it)'"
-    "         else pg_catalog.format('%s, in transaction for %s s', state, pg_catalog.round("
+    "         else pg_catalog.format('%s, open for %s s', state, pg_catalog.round("
     "           extract(epoch from pg_catalog.clock_timestamp() - xact_start))) end)"
     "  from pg_catalog.pg_stat_activity"
     " where datname = pg_catalog.current_database() and backend_xmin is not null"

@@ -22,10 +22,11 @@ def wait_for_session(db, purpose, condition="true", timeout=30):
         f"a session of walter for {purpose} with {condition}", timeout)[0][0]
 
 
-def wait_for_queued_lock(db, table="t", timeout=30):
-    """Wait until walter stands in the queue for the exclusive lock."""
+def wait_for_queued_lock(db, table="t", mode="AccessExclusiveLock", timeout=30):
+    """Wait until walter stands in the queue for a lock of that mode."""
     wait_until(lambda: db.query_one(
         "select count(*) from pg_locks l join pg_stat_activity a using (pid)"
-        " where l.relation = %s::regclass and l.mode = 'AccessExclusiveLock' and not l.granted"
-        "   and a.application_name like 'walter: %%'", [table]),
-        f"walter queued for the exclusive lock on {table}", timeout)
+        " where l.relation = (select oid from pg_class where relname = %s and"
+        "                       relnamespace = 'public'::regnamespace)"
+        "   and l.mode = %s and not l.granted and a.application_name like 'walter: %%'",
+        [table, mode]), f"walter queued for {mode} on {table}", timeout)
