@@ -152,6 +152,7 @@ bool
 stage_begin(Stage *stage, const StageBatch *batch, bool again, Err *err)
 {
     stage->batch = *batch;
+    stage->is_visible = batch->xid_count == 0;
     if (again)
         return query_exec(stage->conn, "truncate " STAGE_TABLE ", " STAGE_LINE_TABLE, err);
     stage->next_seq = 0;

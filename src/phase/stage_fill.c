@@ -28,12 +28,12 @@ static const char SQL_VISIBLE_BEFORE[] =
 
 /* Wait until a new snapshot sees all the batch's transactions; commits may be decoded before. */
 static bool
-wait_until_visible(const Stage *stage, Err *err)
+wait_until_visible(Stage *stage, Err *err)
 {
     const StageBatch *batch = &stage->batch;
     BUF_AUTO(sql);
 
-    if (batch->xid_count == 0)
+    if (stage->is_visible)
         return true;
     buf_add_text(&sql, SQL_VISIBLE_BEFORE);
     for (int i = 0; i < batch->xid_count; i++)
@@ -44,7 +44,8 @@ wait_until_visible(const Stage *stage, Err *err)
 
         if (!query_simple(stage->reader, buf_text(&sql), &rows, err))
             return false;
-        if (rows_bool(rows, 0, 0))
+        stage->is_visible = rows_bool(rows, 0, 0);
+        if (stage->is_visible)
             return true;
         if (!loop_pause(conn_loop(stage->reader), VISIBLE_POLL_US, err))
             return false;

@@ -31,7 +31,8 @@ struct Stage {
     const bool **uses;      /* per output: what it depends on, generated columns resolved */
     bool may_mix;           /* some output can depend on sent and on unsent columns at once */
     StageBatch batch;
-    int next_seq; /* both count on through a transaction, so that no number comes twice */
+    bool is_visible; /* a new snapshot of the reader sees all that the batch came from */
+    int next_seq;    /* both count on through a transaction, so that no number comes twice */
     int next_set;
     Prepared *statements;
     int statement_count;
