@@ -530,6 +530,12 @@ apply_expect_truncate(Apply *apply)
     apply->until_truncate = true;
 }
 
+bool
+apply_check_session(const Apply *apply, Err *err)
+{
+    return !conn_is_lost(apply->conn) || conn_explain_loss(apply->conn, err);
+}
+
 const Position *
 apply_position(const Apply *apply)
 {
