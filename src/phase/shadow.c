@@ -5,6 +5,7 @@
  * it for loading, record the run - so that a statement that PostgreSQL refuses leaves nothing.
  * The phase holds no lock on the original beyond the ACCESS SHARE of LIKE.
  */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -22,6 +23,46 @@ refuse(Err *err)
     if (err->kind != ERR_LOST && err->kind != ERR_STOPPED && err->kind != ERR_RETRY)
         err->kind = ERR_REFUSED;
     return false;
+}
+
+/* Replace all of `from` in `text` by `to`, as far as there is room. */
+static void
+replace_all(char *text, size_t size, const char *from, const char *to)
+{
+    BUF_AUTO(result);
+    const char *at = text;
+
+    for (const char *hit; (hit = strstr(at, from)) != NULL; at = hit + strlen(from)) {
+        buf_add(&result, at, (size_t)(hit - at));
+        buf_add_text(&result, to);
+    }
+    buf_add_text(&result, at);
+    (void)snprintf(text, size, "%s", buf_text(&result));
+}
+
+/* PostgreSQL speaks of the shadow and of stand-ins; the operator knows the tables they play. */
+static void
+name_real_tables(Migration *run, Err *err)
+{
+    AUTO(Text) *shadow = mem_format("%s.", run->names.shadow_schema);
+    AUTO(Text) *rehearsal = mem_format("%s.", run->names.rehearsal);
+    Err ignored = {0};
+    const char *at;
+
+    replace_all(err->message, sizeof err->message, shadow, "");
+    replace_all(err->message, sizeof err->message, rehearsal, "");
+    /* bounded: a table may be called like a stand-in */
+    for (int i = 0; i < 8 && (at = strstr(err->message, "other_")) != NULL; i++) {
+        size_t digits = strspn(at + strlen("other_"), "0123456789");
+        AUTO(Text) *stand_in = mem_format("%.*s", (int)(strlen("other_") + digits), at);
+        AUTO(Rows) *rows = NULL;
+
+        if (digits == 0 || conn_is_lost(run->control) ||
+            !query_one(run->control, "select relname from pg_catalog.pg_class where oid = $1",
+                       (const char *const[]){stand_in + strlen("other_"), NULL}, &rows, &ignored))
+            return;
+        replace_all(err->message, sizeof err->message, stand_in, rows_text(rows, 0, 0));
+    }
 }
 
 /* Names and values mean what they mean in psql, with the shadow in front of everything. */
@@ -515,6 +556,7 @@ shadow_enter(Migration *run, Err *err)
     run->shadow_qualified = arena_copy(run->arena, qualified, strlen(qualified));
     if (!build(run, conn, err)) {
         query_rollback(conn);
+        name_real_tables(run, err);
         /* no row was touched: what looks like a data error is one of a statement of ours */
         if (err->kind == ERR_DATA)
             err->kind = ERR_FAILED;

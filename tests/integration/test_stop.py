@@ -158,9 +158,9 @@ def run_on_terminal(walter, *args, columns=120):
 def test_progress_on_a_terminal(db, walter):
     """One line, drawn anew in place; log lines go above it."""
     db.execute("create table t (id int primary key, n int, filler text);"
-               "insert into t select i, i, repeat('x', 200) from generate_series(1, 60000) i;"
+               "insert into t select i, i, repeat('x', 200) from generate_series(1, 240000) i;"
                "create function slow(int) returns boolean language plpgsql immutable as $$ begin"
-               " if current_setting('application_name') like '%copy to' and $1 % 6000 = 0 then"
+               " if current_setting('application_name') like '%copy to' and $1 % 24000 = 0 then"
                "   perform pg_sleep(0.3); end if; return true; end $$;"
                "alter table t add check (slow(id))")
     code, text = run_on_terminal(walter, "perform", "-a", ALTER, "-j", "1")

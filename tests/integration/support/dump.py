@@ -179,7 +179,8 @@ FINGERPRINT = {
     "publications": """
         select to_jsonb(p) as publication
           from pg_publication_tables p
-          join pg_class c on c.relname = p.tablename and c.relnamespace = p.schemaname::regnamespace
+          join pg_class c on c.relname = p.tablename
+           and c.relnamespace = quote_ident(p.schemaname)::regnamespace
          where c.oid = %s
          order by p.pubname""",
     "inherits": """
