@@ -116,6 +116,8 @@ const char *ddl_retarget(const char *text, const char *schema, const char *name,
 /* A `--copy-statement`: INSERT INTO %{shadow_table} (columns) SELECT ... FROM [ONLY] table ... */
 typedef struct CopyStatement {
     const char *const *columns; /* unquoted names of the INSERT's column list */
+    /* per column: the original's column that it takes as it is, but for a cast; unquoted, or NULL */
+    const char *const *sources;
     int column_count;
     const char *head;   /* SELECT list: "SELECT a.x, b.y" */
     const char *alias;  /* SQL text by which the select refers to the original: its alias or name */

@@ -172,6 +172,41 @@ check_targets(const Reading *reading, int column_count, Err *err)
     return true;
 }
 
+/* The column of the original that an expression is, casts aside; NULL when it is anything else. */
+static const char *
+plain_column(const Reading *reading, json_t *value)
+{
+    json_t *cast;
+    json_t *fields;
+    size_t count;
+    const char *name;
+
+    while ((cast = ddl_tree_body(value, "TypeCast")) != NULL)
+        value = json_object_get(cast, "arg");
+    fields = json_object_get(ddl_tree_body(value, "ColumnRef"), "fields");
+    count = json_array_size(fields);
+    if (count == 0 || (name = ddl_tree_string(fields, count - 1)) == NULL)
+        return NULL;
+    if (count > 1 && strcmp(ddl_tree_string(fields, count - 2), reading->alias) != 0)
+        return NULL;
+    return arena_copy(reading->scope.arena, name, strlen(name));
+}
+
+static void
+read_sources(const Reading *reading, CopyStatement *copy)
+{
+    json_t *list = json_object_get(reading->select, "targetList");
+    const char **sources =
+        arena_alloc(reading->scope.arena, (size_t)copy->column_count * sizeof *sources);
+
+    for (size_t i = 0; i < (size_t)copy->column_count; i++) {
+        json_t *target = ddl_tree_body(json_array_get(list, i), "ResTarget");
+
+        sources[i] = plain_column(reading, json_object_get(target, "val"));
+    }
+    copy->sources = sources;
+}
+
 /* --- expressions --- */
 
 /* The server's aggregates that are in use most; the fields below tell only of some calls. */
@@ -464,6 +499,7 @@ ddl_parse_copy(const char *text, const char *schema, const char *table, Arena *a
         !find_original(&reading, err) || !check_expressions(&reading, err) ||
         !find_clauses(&reading, err) || !cut_pieces(&reading, &copy, err))
         return false;
+    read_sources(&reading, &copy);
     *out = copy;
     return true;
 }

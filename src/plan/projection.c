@@ -306,6 +306,30 @@ projection_add(Projection *projection, const TableShape *before, const TableShap
     return true;
 }
 
+static bool
+is_key_column(const TableShape *original, int column)
+{
+    for (int i = 0; i < original->key_count; i++)
+        if (original->key[i] == column)
+            return true;
+    return false;
+}
+
+/*
+ * A streamed change brings the original's key, and must find the row by it: the statement may leave
+ * rows out, but not give them another key.
+ */
+static bool
+keeps_key(const Projection *projection, const CopyStatement *copy, int number, int column,
+          const TableShape *original)
+{
+    int origin = projection->origin[column];
+
+    return origin < 0 || !is_key_column(original, origin) ||
+           (copy->sources[number] != NULL &&
+            strcmp(copy->sources[number], original->columns[origin].name) == 0);
+}
+
 bool
 projection_use_copy(Projection *projection, const CopyStatement *copy, const TableShape *shadow,
                     const TableShape *original, Arena *arena, Err *err)
@@ -324,6 +348,14 @@ projection_use_copy(Projection *projection, const CopyStatement *copy, const Tab
             return err_set(err, ERR_REFUSED,
                            "the copy statement fills column \"%s\", which the altered table %s",
                            copy->columns[i], column < 0 ? "does not have" : "computes by itself");
+        if (!keeps_key(projection, copy, i, column, original)) {
+            err_set(err, ERR_REFUSED,
+                    "the copy statement fills key column \"%s\" with something "
+                    "else than the original's",
+                    copy->columns[i]);
+            return err_hint(err, "Select the key column itself, with a cast if need be: changes "
+                                 "that arrive during the copy find their rows by it.");
+        }
         outputs[i] = (Output){.column = column, .name = copy->columns[i], .uses = uses};
     }
     sql_add_identifier(&seq, projection->seq);
@@ -338,15 +370,6 @@ projection_use_copy(Projection *projection, const CopyStatement *copy, const Tab
     projection->output_count = copy->column_count;
     projection->is_copy_statement = true;
     return true;
-}
-
-static bool
-is_key_column(const TableShape *original, int column)
-{
-    for (int i = 0; i < original->key_count; i++)
-        if (original->key[i] == column)
-            return true;
-    return false;
 }
 
 /* The value must follow from the key alone, for that is all a DELETE brings. */

@@ -34,6 +34,16 @@ def test_changes_arrive_through_a_copy_statement(db, walter, tmp_path, name, plu
     assert_same(db, "select t::text from t", f"select q::text from ({expected}) q", min_rows=20)
 
 
+def test_a_copy_statement_that_gives_rows_other_keys(db, walter, tmp_path):
+    """No change could find its row again."""
+    (tmp_path / "copy.sql").write_text(
+        "insert into %{shadow_table} (id, n) select id + 1000, n from t")
+    db.execute(SIMPLE)
+    result = walter.perform("alter table t alter n type bigint", "-c", tmp_path / "copy.sql", check=2)
+    assert 'key column "id"' in result.stderr
+    assert db.query("select 1 from pg_namespace where nspname ~ '^walter_'") == []
+
+
 @pytest.mark.parametrize("plugin", PLUGINS)
 @pytest.mark.parametrize("name", CASES)
 def test_changes_arrive(db, walter, name, plugin):

@@ -127,6 +127,25 @@ START_TEST(reads_the_example_of_pg_osc)
 }
 END_TEST
 
+START_TEST(tells_which_columns_are_taken_as_they_are)
+{
+    static const char TEXT[] = "INSERT INTO %{shadow_table} (a, b, c, d, e, f, g) SELECT b.id, "
+                               "\"X y\", b.id::bigint::text, cast(n as int), b.id + 1, r.id, 5 "
+                               "FROM books b LEFT JOIN rentals r ON r.id = b.id";
+    static const char *const SOURCES[] = {"id", "X y", "id", "n", NULL, NULL, NULL};
+    CopyStatement copy = {0};
+    Err err = {0};
+
+    ck_assert_msg(ddl_parse_copy(TEXT, "public", "books", arena, &copy, &err), "%s", err.message);
+    for (int i = 0; i < copy.column_count; i++) {
+        if (SOURCES[i] == NULL)
+            ck_assert_ptr_null(copy.sources[i]);
+        else
+            ck_assert_pstr_eq(copy.sources[i], SOURCES[i]);
+    }
+}
+END_TEST
+
 START_TEST(takes_names_that_need_quotes)
 {
     CopyStatement copy = {0};
@@ -257,6 +276,7 @@ main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_loop_test(tests, puts_another_source_in_place_of_the_table, 0, COUNT(STATEMENTS));
     tcase_add_test(tests, reads_the_example_of_pg_osc);
+    tcase_add_test(tests, tells_which_columns_are_taken_as_they_are);
     tcase_add_test(tests, takes_names_that_need_quotes);
     tcase_add_loop_test(tests, tells_of_the_whole_row, 0, COUNT(ROWS));
     tcase_add_loop_test(tests, refuses_what_is_not_a_row_for_a_row, 0, COUNT(BAD));
