@@ -93,6 +93,8 @@ static const struct {
     {"22", ERR_DATA},       /* data exceptions */
     {"23", ERR_DATA},       /* integrity constraint violations */
     {"44", ERR_DATA},       /* with check option violation */
+    {"54000", ERR_DATA},    /* program_limit_exceeded: a value too large for an index */
+    {"P0", ERR_DATA},       /* raised by a function of the owner's */
     {"42501", ERR_REFUSED}, /* insufficient_privilege */
     {"28", ERR_REFUSED},    /* invalid authorization: wrong password, no such role */
     {"3D", ERR_REFUSED},    /* no such database */

@@ -253,6 +253,11 @@ MISFITS = {
             "(id)=(11)", "out of range"),
     "exclusion": ("add constraint apart exclude (n with =)", "update t set n = 13 where id = 12",
                   "(id)=(12)", '"apart"'),
+    "raised": ("alter n type bigint using strict(n)", "update t set n = -5 where id = 16",
+               "(id)=(16)", "too small: -5"),
+    "index_row_size": ("add constraint once unique (s)",
+                       "update t set s = " + toast(1) + " || " + toast(2) + " where id = 17",
+                       "(id)=(17)", "exceeds btree"),
     "deferred": ("add constraint later unique (n) deferrable initially deferred",
                  "update t set n = 15 where id = 14", None, '"later"'),
 }
@@ -263,6 +268,8 @@ MISFITS = {
 def test_a_change_that_does_not_fit(db, walter, name, plugin):
     action, change, key, reason = MISFITS[name]
     db.execute(SIMPLE)
+    db.execute("create function strict(n int) returns int language plpgsql as $$ begin"
+               " if n < 0 then raise 'too small: %', n; end if; return n; end $$")
     with held_copy(walter, f"alter table t {action}", f"--plugin={plugin}") as run:
         db.execute("update t set n = n where id between 20 and 40")
         db.execute(change)

@@ -83,12 +83,13 @@ static const struct {
     const char *sqlstate;
     ErrKind kind;
 } STATES[] = {
-    {"40001", ERR_RETRY},   {"40P01", ERR_RETRY},  {"55P03", ERR_RETRY},   {"57P01", ERR_LOST},
-    {"57P02", ERR_LOST},    {"57P03", ERR_LOST},   {"57P05", ERR_LOST},    {"25P03", ERR_LOST},
-    {"25P04", ERR_LOST},    {"08006", ERR_LOST},   {"08P01", ERR_LOST},    {"22003", ERR_DATA},
-    {"23505", ERR_DATA},    {"44000", ERR_DATA},   {"42501", ERR_REFUSED}, {"28P01", ERR_REFUSED},
-    {"3D000", ERR_REFUSED}, {"57014", ERR_FAILED}, {"53300", ERR_FAILED},  {"42P01", ERR_FAILED},
-    {"25001", ERR_FAILED},  {"XX000", ERR_FAILED}, {"", ERR_LOST},         {NULL, ERR_LOST},
+    {"40001", ERR_RETRY},   {"40P01", ERR_RETRY},   {"55P03", ERR_RETRY},   {"57P01", ERR_LOST},
+    {"57P02", ERR_LOST},    {"57P03", ERR_LOST},    {"57P05", ERR_LOST},    {"25P03", ERR_LOST},
+    {"25P04", ERR_LOST},    {"08006", ERR_LOST},    {"08P01", ERR_LOST},    {"22003", ERR_DATA},
+    {"23505", ERR_DATA},    {"44000", ERR_DATA},    {"54000", ERR_DATA},    {"P0001", ERR_DATA},
+    {"42501", ERR_REFUSED}, {"28P01", ERR_REFUSED}, {"3D000", ERR_REFUSED}, {"57014", ERR_FAILED},
+    {"53300", ERR_FAILED},  {"42P01", ERR_FAILED},  {"25001", ERR_FAILED},  {"XX000", ERR_FAILED},
+    {"", ERR_LOST},         {NULL, ERR_LOST},
 };
 
 START_TEST(tells_what_can_be_done_about_a_sqlstate)
