@@ -153,12 +153,24 @@ send_keys(Stage *stage, Conn *reader, const FillWork *work, Err *err)
            pipe_rows(stage->conn, buf_text(&out), reader, buf_text(&in), err);
 }
 
-/* "column, " for each one that the rows lack, with `before` in front of it. */
+/* Do the rows lack a column that is needed beside columns that they have? */
+static bool
+is_missing(const Stage *stage, const FillWork *work, int column)
+{
+    if (work->present[column] || !stage_is_sent(stage, column))
+        return false;
+    for (int i = 0; i < stage->run->projection.output_count; i++)
+        if (stage->uses[i][column] && stage_use_of(stage, i, work->present) == USE_MIXED)
+            return true;
+    return false;
+}
+
+/* ", column" for each one that is missing, with `before` in front of the name. */
 static void
 add_missing(const Stage *stage, Buf *sql, const FillWork *work, const char *before)
 {
     for (int i = 0; i < stage->key.column_count; i++)
-        if (!work->present[i] && stage_is_sent(stage, i))
+        if (is_missing(stage, work, i))
             sql_add(sql, ", %S%I", before, stage->run->original.columns[i].name);
 }
 
@@ -231,7 +243,7 @@ stage_fill(Stage *stage, const FillWork *work, Rows **rows, Err *err)
     for (int i = 0; i < stage->key.column_count; i++) {
         const char *name = stage->run->original.columns[i].name;
 
-        if (!work->present[i] && stage_is_sent(stage, i))
+        if (is_missing(stage, work, i))
             sql_add(&sql, ", %I = v.%I", name, name);
     }
     sql_add(&sql, " from " STAGE_GIVEN_TABLE " v where g.%I = v.%I and ", seq, seq);

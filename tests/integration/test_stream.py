@@ -91,6 +91,16 @@ def test_writers_that_fire_no_triggers_and_wait_for_no_disk(db, walter):
     twins.assert_equal(WIDEN)
 
 
+def test_a_truncate_that_restarts_the_identity(db, walter):
+    twins = Twins(db, "create table {t} (id serial primary key, n int)",
+                  "insert into {t} (n) select i from generate_series(1, 20) i")
+    migrate(walter, twins, "alter table {t} alter n type bigint", "truncate {t} restart identity",
+            "insert into {t} (n) values (1), (2)", hold=held_build)
+    twins.do("insert into {t} (n) values (3)")
+    twins.assert_same_rows()
+    assert db.query_one("select max(id) from t") == 3
+
+
 def test_prepared_transactions(db, walter):
     twins = Twins(db, PLAIN, PLAIN_ROWS)
     with held_copy(walter, WIDEN.replace("{t}", "t"), "--plugin=pgoutput") as run:

@@ -57,6 +57,11 @@ CASES = {
         " insert into {t} values (203, 2)",
         "update {t} set n = -n; update {t} set n = n * 2 where id % 2 = 0;"
         " delete from {t} where id % 7 = 0"),
+    "bulk": Case(
+        PLAIN, PLAIN_ROWS, WIDEN,
+        "copy {t} (id) from program 'seq 600 900'",
+        "insert into {t} select i from generate_series(901, 950) i",
+        "update {t} set n = -id where id > 700", "delete from {t} where id % 3 = 0"),
     "update_of_nothing_new": Case(
         PLAIN, PLAIN_ROWS, WIDEN,
         "update {t} set id = id, n = n, s = s", "update {t} set s = s where id = 5"),
