@@ -39,7 +39,8 @@ def test_a_copy_statement_that_gives_rows_other_keys(db, walter, tmp_path):
     (tmp_path / "copy.sql").write_text(
         "insert into %{shadow_table} (id, n) select id + 1000, n from t")
     db.execute(SIMPLE)
-    result = walter.perform("alter table t alter n type bigint", "-c", tmp_path / "copy.sql", check=2)
+    result = walter.perform("alter table t alter n type bigint", "-c", tmp_path / "copy.sql",
+                            check=2)
     assert 'key column "id"' in result.stderr
     assert db.query("select 1 from pg_namespace where nspname ~ '^walter_'") == []
 
@@ -78,6 +79,20 @@ def test_changes_arrive_while_the_cutover_waits(db, walter, plugin):
     migrate(walter, twins,
             "alter table {t} alter doc type text using id || md5(doc), alter n type bigint",
             *scripts, args=(f"--plugin={plugin}",), hold=held_cutover)
+
+
+def test_the_position_is_stored_with_the_changes(db, walter):
+    db.execute(SIMPLE)
+    with held_cutover(walter, "alter table t alter n type bigint", "-b", "10") as run:
+        position = db.query_one("select 'walter.' || relname from pg_class"
+                                " where relname ~ '^position_'")
+        db.execute("update t set n = -n where id <= 25")
+        after = db.query_one("select pg_current_wal_lsn()")
+        db.execute("update t set n = 0 where id = 30")
+        wait_until_true(db, f"select changes = 26 from {position}")
+        assert db.query_one("select end_lsn > %s::pg_lsn and end_lsn <= pg_current_wal_lsn()"
+                            f" and open_lsn = '0/0' and ordinal = 0 from {position}", [after])
+    run.finish()
 
 
 def test_writers_that_fire_no_triggers_and_wait_for_no_disk(db, walter):
@@ -369,6 +384,22 @@ def test_a_transaction_of_a_million_rows(db, walter, plugin, rows):
     twins.assert_equal(alter, rows * 9 / 10)
 
 
+@pytest.mark.parametrize("moves", [False, True])
+def test_every_set_of_unsent_columns(db, walter, moves):
+    """Each set needs statements of its own; there are more than a session keeps prepared."""
+    names = [f"c{n}" for n in range(9)]
+    sets = ", ".join(f"{name} = case when n & {1 << bit} <> 0 then 'x' else {name} end"
+                     for bit, name in enumerate(names))
+    twins = Twins(db, f"create table {{t}} (id int primary key, n int, {' text,'.join(names)} text);"
+                      "alter table {t} " + ", ".join(f"alter {name} set storage external"
+                                                     for name in names),
+                  "insert into {t} select i, i" + ", repeat(md5(i::text), 70)" * 9
+                  + " from generate_series(1, 511) i")
+    migrate(walter, twins, "alter table {t} alter id type bigint",
+            f"update {{t}} set {'id = id + 1000, ' if moves else ''}{sets}",
+            f"update {{t}} set n = -n{', id = id + 5000' if moves else ''}")
+
+
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_wide_rows(db, walter, plugin):
     twins = Twins(db, "create table {t} (id int primary key, doc text, n int);"
@@ -446,6 +477,32 @@ def test_unsent_values_are_read_under_the_lock(db, walter, plugin):
     # nothing wrote doc, so it is known but for the number that a row had at the swap
     assert db.query("select id from t join twin using (id) where right(t.doc, 32) <> md5(twin.doc)"
                     " or left(t.doc, -32) !~ '^-?[0-9]+$'") == []
+
+
+def test_a_commit_that_is_streamed_before_it_is_visible(new_server, new_db, walter):
+    """It waits for a standby; an unsent value of it must not be looked for before."""
+    server = new_server(fast=True, settings={"synchronous_standby_names": "nobody",
+                                             "synchronous_commit": "local"})
+    db = new_db(server)
+    twins = Twins(db, DOCS, DOCS_ROWS)
+    alter = "alter table {t} alter doc type text using n || md5(doc)"
+    with held_build(type(walter)(db, walter.path, walter.runs), alter.replace("{t}", "t")) as run:
+        writer = db.connect()
+        writer.execute("set synchronous_commit = on")
+        commit = threading.Thread(target=writer.execute, args=(
+            "update t set id = 1001, n = -1 where id = 1; update twin set id = 1001, n = -1"
+            " where id = 1",))
+        commit.start()
+        wait_until_true(db, "select count(*) = 1 from pg_stat_activity"
+                            " where wait_event = 'SyncRep'")
+    wait_until_true(db, "select count(*) = 1 from pg_stat_activity where application_name ~"
+                        " 'walter: .* apply from' and query ~ 'pg_visible_in_snapshot'")
+    assert db.query("select 1 from t where id = 1001") == []
+    db.execute("alter system set synchronous_standby_names = ''")
+    db.execute("select pg_reload_conf()")
+    commit.join(30)
+    run.finish()
+    twins.assert_equal(alter)
 
 
 # -- feedback -----------------------------------------------------------------------------------
