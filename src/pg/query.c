@@ -275,6 +275,17 @@ send_with_params(Conn *conn, const char *sql, int count, const char *const *valu
 }
 
 bool
+query_explain_end(Conn *conn, Err *err)
+{
+    PGresult *result = PQisBusy(conn->pg) != 0 ? NULL : PQgetResult(conn->pg);
+
+    if (result != NULL && is_error(PQresultStatus(result)))
+        result_error(conn, result, err);
+    PQclear(result);
+    return err_set(err, ERR_LOST, "the server gives no reason");
+}
+
+bool
 query_run(Conn *conn, const char *sql, const char *const *params, Rows **out, Err *err)
 {
     const char *values[PARAM_MAX];

@@ -62,6 +62,13 @@ NODISCARD bool query_finish(Conn *conn, Rows **out, Err *err);
  */
 NODISCARD bool query_next(Conn *conn, Rows **out, Err *err);
 
+/*
+ * Fill *err from the result of a session that has ended or broken off what it did, as far as it has
+ * arrived; waits for nothing, and may be called from the loop.  The session is of no more use.
+ * Always returns false.
+ */
+bool query_explain_end(Conn *conn, Err *err);
+
 /* Roll back whatever transaction is open, ignoring errors (the connection may be gone). */
 void query_rollback(Conn *conn);
 

@@ -92,15 +92,6 @@ pause_or_resume(Stream *stream)
     }
 }
 
-/* The server has ended the stream, which it never does by itself: it has said why. */
-static bool
-explain_end(Stream *stream, Err *err)
-{
-    if (query_is_done(stream->conn) && !query_finish(stream->conn, NULL, err))
-        return err_wrap(err, "the server ended the replication stream");
-    return err_set(err, ERR_LOST, "the server ended the replication stream");
-}
-
 /* Take all that libpq has buffered, up to the queue's limit. */
 static bool
 on_ready(void *owner, Err *err)
@@ -118,7 +109,8 @@ on_ready(void *owner, Err *err)
         if (what == COPYDATA_WAIT)
             break;
         if (what == COPYDATA_END)
-            return explain_end(stream, err);
+            return query_explain_end(stream->conn, err) ||
+                   err_wrap(err, "the server ended the replication stream");
         ok = take_frame(stream, data, len, err);
         copydata_free(data);
         if (!ok)

@@ -336,7 +336,8 @@ def test_the_table_is_altered_by_somebody_else(db, walter, plugin, change):
         db.execute(change.replace("{name}", name))
         if "rename to" not in change and "drop table" not in change:
             db.execute("update t set id = id where id < 10")
-    run.finish(check=1)
+    error = run.finish(check=1).stderr
+    assert "publication" not in change or f'publication "{name}"' in error
     assert_nothing_left(db)
 
 
