@@ -18,6 +18,7 @@ PARTS = {"copy": copy.measure, "apply": apply.measure, "impact": impact.measure,
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
             "maintenance_work_mem": "256MB"}
 RESULTS = "bench-results"
+QUIET_LIMIT_S, QUIET_TRIES = 600, 8
 
 
 class Bench:
@@ -27,6 +28,7 @@ class Bench:
         self.database, self.scale, self.rounds, self.report = database, scale, rounds, report
         self.peaks = {}  # part: MB
         self.part = None
+        self.quiet = None  # share of the processors that others may use; None = whatever
         self.running = []  # what to stop when something fails
 
     def say(self, text):
@@ -34,14 +36,24 @@ class Bench:
 
     def reset(self):
         """The same start for everything measured: int, without gaps, all of it clean on disk."""
-        kind = self.database.value("select atttypid::regtype::text from pg_attribute "
-                                   "where attrelid = 'pgbench_accounts'::regclass and attname = 'aid'")
+        kind = self.database.value("select atttypid::regtype::text from pg_attribute where "
+                                   "attrelid = 'pgbench_accounts'::regclass "
+                                   "and attname = 'aid'")
         old_tables = self.database.query("select format('drop schema %I cascade', nspname) "
                                          "from pg_namespace where nspname ~ '^walter_'")
         self.database.execute(*[row[0] for row in old_tables],
                               "vacuum full pgbench_accounts" if kind == "integer" else
                               "alter table pgbench_accounts alter aid type integer",
                               "truncate pgbench_history", "vacuum analyze", "checkpoint")
+
+    def wait_until_quiet(self):
+        """On a machine that others use as well: begin when they pause."""
+        if self.quiet is not None:
+            machine.wait_until_idle(self.quiet, QUIET_LIMIT_S)
+
+    def is_too_noisy(self, meter, tries):
+        """Is a measurement worth repeating?"""
+        return self.quiet is not None and meter.others > self.quiet and tries < QUIET_TRIES
 
     def start_walter(self, *options):
         perform = Perform(self.database, ALTER, *options)
@@ -66,9 +78,10 @@ class Bench:
 def make_report(options, database):
     facts = {"walter": first_line(binary(), "--version").removeprefix("walter "),
              "postgresql": database.value("show server_version").split()[0],
-             "pg_repack": first_line(*database.server.program("pg_repack"), "--version").split()[-1],
-             "machine": machine.describe(), "scale": options.scale, "rounds": options.rounds,
-             "settings": SETTINGS}
+             "pg_repack": first_line(*database.server.program("pg_repack"),
+                                     "--version").split()[-1],
+             "machine": machine.describe(), "quiet": options.quiet, "scale": options.scale,
+             "rounds": options.rounds, "settings": SETTINGS}
     return Report(facts)
 
 
@@ -77,6 +90,7 @@ def measure(options, database):
     database.execute("create extension pg_repack")
     report = make_report(options, database)
     bench = Bench(database, options.scale, options.rounds, report)
+    bench.quiet = options.quiet and options.quiet / 100
     try:
         for part in [part for part in PARTS if not options.parts or part in options.parts]:
             bench.part = part
@@ -92,6 +106,7 @@ def main():
     parser = argparse.ArgumentParser(prog="bench")
     parser.add_argument("--scale", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--quiet", type=int)
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -1,4 +1,6 @@
 """Nobody else there: how long does the change take?"""
+import sys
+
 from rig.database import ALTER, ROWS_PER_SCALE
 from rig.machine import Meter
 from rig.report import Row
@@ -18,12 +20,16 @@ def _run(bench, name):
 
 
 def _measure_once(bench, name):
-    bench.reset()
-    with Meter(bench.database) as meter:
-        _run(bench, name)
+    for tries in range(1, sys.maxsize):
+        bench.reset()
+        bench.wait_until_quiet()
+        with Meter(bench.database) as meter:
+            _run(bench, name)
+        bench.say(f"{name}: {meter.seconds:.2f} s, {meter.cpu_s:.2f} s of processors, others "
+                  f"{meter.others:.0%}")
+        if not bench.is_too_noisy(meter, tries):
+            break
     bench.report.noise.append(meter.others)
-    bench.say(f"{name}: {meter.seconds:.2f} s, {meter.cpu_s:.2f} s of processors, others "
-              f"{meter.others:.0%}")
     return meter
 
 
@@ -38,7 +44,8 @@ def measure(bench):
         rows.append(Row(name, "s", [meter.seconds for meter in meters[name]]))
         if name != PLAIN:
             ratios = [a.seconds / b.seconds for a, b in zip(meters[name], meters[PLAIN])]
-            rows.append(Row("  times plain", "x", ratios, at_most=TARGET if name == WALTER else None))
+            rows.append(Row("  times plain", "x", ratios,
+                            at_most=TARGET if name == WALTER else None))
     for name in (PLAIN, WALTER, REPACK):
         rows.append(Row(f"processors' time, {name.split(' (')[0]}", "s",
                         [meter.cpu_s for meter in meters[name]]))

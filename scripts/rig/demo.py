@@ -50,7 +50,8 @@ union all select 'table ' || c.oid::regclass::text from pg_class c
                   where nspname in ('pg_catalog', 'information_schema', 'pg_toast'))
              and c.oid::regclass::text !~ '^pgbench_'
 union all select 'function ' || p.oid::regprocedure::text from pg_proc p
-           where p.pronamespace not in ('pg_catalog'::regnamespace, 'information_schema'::regnamespace)
+           where p.pronamespace not in ('pg_catalog'::regnamespace,
+                                         'information_schema'::regnamespace)
 union all select 'trigger ' || tgname || ' on ' || tgrelid::regclass from pg_trigger
            where not tgisinternal
 union all select 'session "' || application_name || '"' from pg_stat_activity
@@ -232,7 +233,8 @@ def demonstrate(scale, clients):
     except (RuntimeError, AssertionError, psycopg.Error, OSError) as error:
         print(error, file=sys.stderr)
         with open(database.log, encoding="utf-8", errors="replace") as file:
-            print(f"--- the server's log\n{''.join(file.readlines()[-LOG_LINES:])}", file=sys.stderr)
+            log = "".join(file.readlines()[-LOG_LINES:])
+        print(f"--- the server's log\n{log}", file=sys.stderr)
         report.passed = False
     finally:
         load.stop()

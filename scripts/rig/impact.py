@@ -37,6 +37,7 @@ def _use_tool(bench, tool):
 
 def _measure_once(bench, tool):
     bench.reset()
+    bench.wait_until_quiet()
     load = Load(bench.database)
     bench.running.append(load)
     load.start()
@@ -50,8 +51,8 @@ def _measure_once(bench, tool):
     during = load.window(begin, end)
     after = load.window(end + REST_S, end + REST_S + BASE_S)
     share = during.tps / ((before.tps + after.tps) / 2) * 100
-    bench.say(f"{tool}: {during.seconds:.1f} s, {before.tps:.0f}, {during.tps:.0f}, {after.tps:.0f} "
-              f"tps, longest {before.longest_ms:.0f}, {during.longest_ms:.0f}, "
+    bench.say(f"{tool}: {during.seconds:.1f} s, {before.tps:.0f}, {during.tps:.0f}, "
+              f"{after.tps:.0f} tps, longest {before.longest_ms:.0f}, {during.longest_ms:.0f}, "
               f"{after.longest_ms:.0f} ms")
     swap_ms = load.window(*outcome.phases["cutover"]).longest_ms if outcome else 0
     return Impact(during.seconds, during.longest_ms, swap_ms, share,

@@ -85,8 +85,8 @@ class Load:
         for name in os.listdir(self._directory):
             if name.startswith("pgbench_log."):
                 # a killed pgbench leaves half a line behind
-                self.transactions += [_transaction(line) for line in
-                                      self._read(name).splitlines(keepends=True) if line[-1] == "\n"]
+                lines = self._read(name).splitlines(keepends=True)
+                self.transactions += [_transaction(line) for line in lines if line[-1] == "\n"]
         self.transactions.sort()
 
 

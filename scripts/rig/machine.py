@@ -67,3 +67,13 @@ class Meter:
     def __exit__(self, *_):
         self.seconds, self.cpu_s, busy_s = (b - a for a, b in zip(self._begin, self._read()))
         self.others = max(0, busy_s - self.cpu_s) / self.seconds / os.cpu_count()
+
+
+def wait_until_idle(share, limit_s):
+    """Wait until less than `share` of the processors is used, or the limit is reached."""
+    until = time.monotonic() + limit_s
+    while time.monotonic() < until:
+        begin, since = _busy_s(), time.monotonic()
+        time.sleep(1)
+        if (_busy_s() - begin) / (time.monotonic() - since) / os.cpu_count() < share:
+            return

@@ -62,8 +62,8 @@ class Report:
         if self.noise:
             print(f"other programs used {statistics.median(self.noise):.0%} of the processors, "
                   f"{max(self.noise):.0%} at worst")
-        head = f"  {'':<{NAME_COLUMN}}{'median':>{VALUE_COLUMN}}   {'rounds':<{ROUNDS_COLUMN}}target"
-        print(f"\n{head}")
+        print(f"\n  {'':<{NAME_COLUMN}}{'median':>{VALUE_COLUMN}}   {'rounds':<{ROUNDS_COLUMN}}"
+              "target")
         for title, rows in self.sections:
             print(title)
             for row in rows:
@@ -76,7 +76,8 @@ class Report:
         sections = [{"title": title, "rows": [vars(row) for row in rows]}
                     for title, rows in self.sections]
         with open(path, "w", encoding="utf-8") as file:
-            json.dump(self.facts | {"others_share": self.noise, "sections": sections}, file, indent=1)
+            json.dump(self.facts | {"others_share": self.noise, "sections": sections}, file,
+                      indent=1)
             file.write("\n")
         return path
 
