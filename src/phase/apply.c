@@ -30,7 +30,8 @@ typedef struct Cursor {
 struct Apply {
     Migration *run;
     Conn *conn;
-    Conn *holder; /* see apply_batch */
+    Conn *holder;        /* see apply_batch */
+    int64_t deadline_us; /* of a drain under the lock, 0 = no hurry */
     Stream *stream;
     Decoder *decoder;
     DecoderTable tables[TABLE_COUNT];
@@ -348,13 +349,19 @@ begin(Apply *apply, Err *err)
                               .xids = apply->xids,
                               .xid_count = apply->xid_count,
                               .arena = apply->arena};
-    const char *sql = "begin";
+    int64_t left_ms = (apply->deadline_us - clock_now_us()) / 1000;
+    BUF_AUTO(sql);
 
     if (apply->in_transaction)
-        sql = "savepoint batch";
-    else if (apply->run->definition.has_deferrable)
-        sql = "begin; set constraints all deferred";
-    return query_exec(apply->conn, sql, err) &&
+        buf_add_text(&sql, "savepoint batch; set local statement_timeout to 0");
+    else
+        buf_add_text(&sql, apply->run->definition.has_deferrable
+                               ? "begin; set constraints all deferred"
+                               : "begin");
+    /* a single slow statement must not outlast the lock */
+    if (apply->deadline_us != 0)
+        sql_add(&sql, "; set local statement_timeout to %D", left_ms > 0 ? left_ms : 1);
+    return query_exec(apply->conn, buf_text(&sql), err) &&
            stage_begin(apply->stage, &batch, apply->in_transaction, err);
 }
 
@@ -444,6 +451,10 @@ write_batch(Apply *apply, Err *err)
         if (run_segments(apply, ordered, err) && commit(apply, err))
             return true;
         undo(apply);
+        if (apply->deadline_us != 0 && err_is_canceled(err)) {
+            err_clear(err);
+            err_set(err, ERR_RETRY, "the changes could not be applied in time");
+        }
         if (waited && !apply->in_transaction) {
             /* with the transaction, the batches that waited in it are gone */
             err->kind = err->kind == ERR_RETRY ? ERR_FAILED : err->kind;
@@ -504,8 +515,8 @@ apply_write_fence(Apply *apply, int64_t *marker, Err *err)
     return state_write_fence(apply->run->control, &apply->run->names, *marker, err);
 }
 
-bool
-apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err *err)
+static bool
+drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err *err)
 {
     while (apply->done.fence < marker || apply->in_transaction) {
         if (clock_now_us() >= deadline_us)
@@ -517,11 +528,22 @@ apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err
             return false;
         }
     }
-    if (apply->until_truncate)
+    return true;
+}
+
+bool
+apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err *err)
+{
+    bool ok;
+
+    apply->deadline_us = holder == NULL ? 0 : deadline_us;
+    ok = drain(apply, marker, deadline_us, holder, err);
+    apply->deadline_us = 0;
+    if (ok && apply->until_truncate)
         return err_set(err, ERR_MISMATCH,
                        "the original was rewritten during the copy and changes do not fit what was "
                        "copied");
-    return true;
+    return ok;
 }
 
 void

@@ -168,19 +168,28 @@ give_up(Migration *run, Err *err)
 }
 
 /*
- * A transaction that the snapshot counts as finished may not be marked so yet: read no row before it
- * is.  The snapshot is taken apart as text, because a slot's may have an xmin beyond its xmax, which
+ * A transaction that the snapshot counts as finished may not be marked so yet.  Whoever reads its
+ * rows before it is takes it for one that has failed, and marks the rows so, for everybody and for
+ * good.  So nothing is read until all these transactions are seen to have ended: they lie below the
+ * current snapshot's xmax - what is not below it may be running - and are not listed as running.
+ *
+ * The snapshot is taken apart as text, because a slot's may have an xmin beyond its xmax, which
  * pg_snapshot does not accept.
  */
 static bool
 wait_until_settled(Migration *run, const char *snapshot, Err *err)
 {
     static const char SQL[] =
-        "select not exists (select from pg_catalog.pg_snapshot_xip("
-        "    pg_catalog.pg_current_snapshot()) x"
-        "  where x < pg_catalog.split_part($1, ':', 1)::pg_catalog.xid8"
-        "     or (x < pg_catalog.split_part($1, ':', 2)::pg_catalog.xid8 and x::text <> all ("
-        "           pg_catalog.string_to_array(pg_catalog.split_part($1, ':', 3), ','))))";
+        "with slot as ("
+        "  select pg_catalog.split_part($1, ':', 1)::pg_catalog.xid8 as xmin,"
+        "         pg_catalog.split_part($1, ':', 2)::pg_catalog.xid8 as xmax,"
+        "         pg_catalog.string_to_array(pg_catalog.split_part($1, ':', 3), ',') as xip,"
+        "         pg_catalog.pg_current_snapshot() as now)"
+        "select pg_catalog.pg_snapshot_xmax(now) >= xmin and pg_catalog.pg_snapshot_xmax(now) >= "
+        "xmax"
+        "   and not exists (select from pg_catalog.pg_snapshot_xip(now) x"
+        "         where x < xmin or (x < xmax and x::text <> all (xip)))"
+        "  from slot";
 
     for (;;) {
         AUTO(Rows) *rows = NULL;

@@ -2,6 +2,7 @@
 #include "phase/locks.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/buf.h"
 #include "base/clock.h"
@@ -16,17 +17,23 @@
  */
 static const int64_t PATIENT_EXTRA_MS = 2000;
 static const int64_t PATIENT_LOOK_US = 300000;
+/* So soon we look whether somebody waits for us and we for them: no patience helps then. */
+static const int64_t CROSSING_LOOK_US = 10000;
 /* The server ends a session of ours that keeps its lock and says nothing for so much longer. */
 static const int64_t SILENCE_MS = 2000;
 /* So many descriptions go into one log line. */
 enum { BLOCKERS_SHOWN = 5 };
 
-/* Put the original between the tables that it references and those that reference it. */
+/*
+ * To begin with, the original comes between the tables that it references and those that reference
+ * it: so most transactions come along.
+ */
 static bool
 read_tables(Migration *run, Locks *locks, Err *err)
 {
     static const char SQL[] =
-        "select exists (select from pg_catalog.pg_constraint where contype = 'f'"
+        "select $1::pg_catalog.regclass::pg_catalog.oid, exists ("
+        "   select from pg_catalog.pg_constraint where contype = 'f'"
         "   and conrelid = $1::pg_catalog.regclass and confrelid = $2::pg_catalog.oid)";
     const SqlList *partners = &run->definition.partners;
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
@@ -41,9 +48,10 @@ read_tables(Migration *run, Locks *locks, Err *err)
         if (!query_one(run->control, SQL, (const char *const[]){partners->items[i], oid, NULL},
                        &rows, err))
             return err_wrap(err, "reading the foreign keys of %s", run->original.qualified);
-        locks->tables[rows_bool(rows, 0, 0) ? last-- : first++] = partners->items[i];
+        locks->tables[rows_bool(rows, 0, 1) ? last-- : first++] =
+            (LockedTable){.name = partners->items[i], .oid = (uint32_t)rows_int(rows, 0, 0)};
     }
-    locks->tables[first] = run->original.qualified;
+    locks->tables[first] = (LockedTable){.name = run->original.qualified, .oid = run->original.oid};
     return true;
 }
 
@@ -118,23 +126,21 @@ wait_for_answer(Migration *run, const Locks *locks, int64_t until_us, bool apply
 }
 
 typedef struct LockStep {
-    const char *sql;
     int64_t look_us;    /* when to look who is in the way */
     int64_t timeout_ms; /* the server's lock_timeout, for the message */
     bool apply;
 } LockStep;
 
 /*
- * One statement of the lock sequence.  ERR_RETRY when the lock is not granted in time; the session
- * has then read its answer and can roll back.
+ * Wait for one statement of the lock sequence, which is under way.  ERR_RETRY when the lock is not
+ * granted in time; the session has then read its answer and can roll back.
  */
 static bool
-take_lock(Migration *run, Locks *locks, const LockStep *step, Err *err)
+wait_for_lock(Migration *run, Locks *locks, const LockStep *step, Err *err)
 {
     Conn *conn = locks->conn;
 
-    if (!query_send(conn, step->sql, err) ||
-        !wait_for_answer(run, locks, clock_now_us() + step->look_us, step->apply, err) ||
+    if (!wait_for_answer(run, locks, clock_now_us() + step->look_us, step->apply, err) ||
         (!query_is_done(conn) && !look_who_is_in_the_way(run, locks, err)) ||
         !wait_for_answer(run, locks, INT64_MAX, step->apply, err))
         return false;
@@ -168,26 +174,86 @@ take_patient_locks(Migration *run, Locks *locks, Err *err)
     if (!query_exec(locks->conn, begin, err))
         return false;
     for (int i = 0; i < locks->table_count; i++) {
-        const char *table = locks->tables[i];
+        const char *table = locks->tables[i].name;
         AUTO(Text) *sql = sql_build("lock table only %S in share update exclusive mode", table);
         const LockStep step = {
-            .sql = sql, .look_us = PATIENT_LOOK_US, .timeout_ms = locks->patient_ms, .apply = true};
+            .look_us = PATIENT_LOOK_US, .timeout_ms = locks->patient_ms, .apply = true};
 
-        if (!take_lock(run, locks, &step, err))
+        if (!query_send(locks->conn, sql, err) || !wait_for_lock(run, locks, &step, err))
             return err_wrap(err, "lock that keeps VACUUM and DDL off %s", table);
     }
     return true;
 }
 
+/*
+ * While the lock on tables[place] is waited for: transactions that write several of the tables may
+ * have this one and wait for another one, which we have.  They write them in this order, so from now
+ * on it is ours.  *found = the earliest such table.
+ */
 static bool
-take_exclusive_lock(Migration *run, Locks *locks, const char *table, int64_t timeout_ms, Err *err)
+find_crossing(Migration *run, const Locks *locks, int place, int *found, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    *found = place;
+    if (!sessions_crossing(run->control, conn_pid(locks->conn), &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows); i++)
+        for (int k = 0; k < *found; k++)
+            if (locks->tables[k].oid == (uint32_t)rows_int(rows, i, 0))
+                *found = k;
+    return true;
+}
+
+static void
+move_before(Locks *locks, int place, int before)
+{
+    LockedTable moved = locks->tables[place];
+
+    memmove(&locks->tables[before + 1], &locks->tables[before],
+            (size_t)(place - before) * sizeof moved);
+    locks->tables[before] = moved;
+}
+
+/* Wait a little for the lock on tables[place]; ends the waiting where it is of no use. */
+static bool
+look_for_crossing(Migration *run, const Locks *locks, int place, int *before, Err *err)
+{
+    *before = place;
+    return wait_for_answer(run, locks, clock_now_us() + CROSSING_LOOK_US, false, err) &&
+           (query_is_done(locks->conn) || find_crossing(run, locks, place, before, err)) &&
+           (*before == place || sessions_cancel(run->control, conn_pid(locks->conn), err));
+}
+
+static bool
+lock_exclusively(Migration *run, Locks *locks, int place, int64_t timeout_ms, Err *err)
 {
     AUTO(Text) *sql =
         sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode",
-                  timeout_ms, table);
-    const LockStep step = {.sql = sql, .look_us = timeout_ms * 500, .timeout_ms = timeout_ms};
+                  timeout_ms, locks->tables[place].name);
+    const LockStep step = {.look_us = timeout_ms * 500, .timeout_ms = timeout_ms};
+    int before = place;
+
+    if (!query_send(locks->conn, sql, err) ||
+        (place > 0 && !look_for_crossing(run, locks, place, &before, err)))
+        return false;
+    if (wait_for_lock(run, locks, &step, err))
+        return true;
+    if (before < place && err_is_canceled(err)) {
+        err_clear(err);
+        err_set(err, ERR_RETRY, "transactions write it before %s; so it is locked before that now",
+                locks->tables[before].name);
+        move_before(locks, place, before);
+    }
+    return false;
+}
+
+static bool
+take_exclusive_lock(Migration *run, Locks *locks, int place, int64_t timeout_ms, Err *err)
+{
+    const char *table = locks->tables[place].name;
     int64_t asked_us = clock_now_us();
-    bool granted = take_lock(run, locks, &step, err);
+    bool granted = lock_exclusively(run, locks, place, timeout_ms, err);
 
     run->counters.lock_wait_us += clock_now_us() - asked_us;
     return granted || err_wrap(err, "exclusive lock on %s", table);
@@ -198,8 +264,8 @@ take_exclusive_lock(Migration *run, Locks *locks, const char *table, int64_t tim
  * through a mode in between: that upgrade deadlocks with readers who then write.
  *
  * Transactions that are between their first and their second table stand in the way of whoever
- * locks these in the other order, and a busy application has some at any moment.  Most write the
- * referenced table first, others last: so both orders take turns.
+ * locks these in the other order, and a busy application has some at any moment: see
+ * find_crossing.
  */
 static bool
 take_exclusive_locks(Migration *run, Locks *locks, Err *err)
@@ -208,12 +274,9 @@ take_exclusive_locks(Migration *run, Locks *locks, Err *err)
     int64_t until_us = 0;
 
     for (int i = 0; i < locks->table_count; i++) {
-        int place = run->counters.lock_attempts % 2 == 1 ? i : locks->table_count - 1 - i;
-
         if (i > 0)
             timeout_ms = (until_us - clock_now_us()) / 1000;
-        if (!take_exclusive_lock(run, locks, locks->tables[place], timeout_ms > 0 ? timeout_ms : 1,
-                                 err))
+        if (!take_exclusive_lock(run, locks, i, timeout_ms > 0 ? timeout_ms : 1, err))
             return false;
         if (i > 0)
             continue;

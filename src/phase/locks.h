@@ -8,9 +8,14 @@
 
 #include "phase/migration.h"
 
+typedef struct LockedTable {
+    const char *name; /* quoted */
+    uint32_t oid;
+} LockedTable;
+
 typedef struct Locks {
     Conn *conn;          /* borrowed: the session that takes them, and nothing else */
-    const char **tables; /* quoted; referenced tables, the original, referencing tables */
+    LockedTable *tables; /* in the order in which they are locked, which attempts improve */
     int table_count;
     int64_t began_us;   /* --wait-time-for-lock counts from here */
     int64_t patient_ms; /* lock_timeout of the locks that disturb nobody */

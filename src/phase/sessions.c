@@ -37,6 +37,15 @@ static const char SQL_IN_THE_WAY[] =
     "       and x.pid is null and x.transactionid = p.transaction"
     "     where h.pid is null and h.granted and h.locktype = 'relation')";
 
+static const char SQL_CROSSING[] =
+    "with b as materialized (select pid from pg_catalog.unnest("
+    "             pg_catalog.pg_blocking_pids($1::pg_catalog.int4)) u (pid)),"
+    "   l as materialized (select * from pg_catalog.pg_locks where locktype = 'relation')"
+    "select distinct w.relation from l w join l h on h.relation = w.relation"
+    "       and h.database = w.database"
+    " where h.pid = $1::pg_catalog.int4 and h.mode = 'AccessExclusiveLock' and h.granted"
+    "   and not w.granted and w.pid in (select pid from b)";
+
 static const char SQL_OLD_SNAPSHOTS[] =
     "select pg_catalog.format('pid %s, user %s, %s', pid, usename, case when xact_start is null"
     "         then 'doing what this role may not see (GRANT pg_read_all_stats shows it)'"
@@ -81,6 +90,23 @@ sessions_end(Conn *control, const Rows *rows, Err *err)
         err_clear(err);
     }
     return true;
+}
+
+bool
+sessions_crossing(Conn *control, int pid, Rows **rows, Err *err)
+{
+    AUTO(Text) *waiter = mem_format("%d", pid);
+
+    return query_run(control, SQL_CROSSING, (const char *const[]){waiter, NULL}, rows, err);
+}
+
+bool
+sessions_cancel(Conn *control, int pid, Err *err)
+{
+    AUTO(Text) *text = mem_format("%d", pid);
+
+    return query_run(control, "select pg_catalog.pg_cancel_backend($1::pg_catalog.int4)",
+                     (const char *const[]){text, NULL}, NULL, err);
 }
 
 bool

@@ -22,6 +22,15 @@ NODISCARD bool sessions_in_the_way(Conn *control, int pid, Rows **rows, Err *err
  */
 NODISCARD bool sessions_end(Conn *control, const Rows *rows, Err *err);
 
+/*
+ * The tables (oids) whose locks our session `pid` holds while somebody waits for them who in turn
+ * holds up `pid`.  *rows is new.
+ */
+NODISCARD bool sessions_crossing(Conn *control, int pid, Rows **rows, Err *err);
+
+/* Cancel what our session `pid` is doing. */
+NODISCARD bool sessions_cancel(Conn *control, int pid, Err *err);
+
 /* Which snapshots are too old for the swap. */
 typedef struct SnapshotLimit {
     const char *copied_xid; /* older than this transaction id: copied rows are missing */
