@@ -1,13 +1,14 @@
 /*
  * Phase "catch-up": apply the stream until few changes are outstanding, and prove it with a fence:
  * what was committed before the fence is applied, and it took less than half of the time that the
- * cutover may hold its lock.
+ * cutover may hold its lock.  Then the rows must fit the foreign keys that the swap will make.
  */
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "phase/apply.h"
+#include "phase/keycheck.h"
 #include "phase/migration.h"
 
 /* Longer than this a fence is not waited for in one step. */
@@ -44,6 +45,11 @@ try_fence(Migration *run, Err *err)
     }
     if (clock_now_us() - started_us > run->settings->lock_hold_ms * 1000 / 2)
         return STEP_MORE;
+    /* which may take a while, so catch up again */
+    if (!run->keys_checked) {
+        run->keys_checked = keycheck_run(run, err);
+        return run->keys_checked ? STEP_MORE : STEP_FAILED;
+    }
     return migration_check_step(run, STEP_DONE, err);
 }
 

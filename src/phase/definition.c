@@ -275,7 +275,8 @@ definition_read(Migration *run, Conn *conn, Err *err)
 
     if (definition_read_indexes(run, conn, err) && definition_drop_old_keys(run, conn, err) &&
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
-        definition_read_keys(run, conn, err) && read_triggers(run, conn, err) &&
+        definition_read_keys(run, conn, err) &&
+        definition_read_key_checks(run, conn, err) && read_triggers(run, conn, err) &&
         definition_read_hidden_triggers(run, conn, err) &&
         definition_read_sequences(run, conn, err)) {
         read_owner(run);

@@ -46,6 +46,8 @@ NODISCARD bool definition_read_indexes(Migration *run, Conn *conn, Err *err);
 /* definition_keys.c */
 NODISCARD bool definition_clone_keys(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_keys(Migration *run, Conn *conn, Err *err);
+/* Which foreign keys may be violated by rows that are there already. */
+NODISCARD bool definition_read_key_checks(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_drop_old_keys(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_hidden_triggers(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *err);

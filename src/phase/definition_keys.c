@@ -5,6 +5,7 @@
  * columns and unique indexes.  The stand-in of table 4711 is "other_4711" in the rehearsal schema,
  * which is how it is traced back when the keys are read again.
  */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -79,6 +80,69 @@ static const char SQL_STAND_IN[] =
     "  join pg_catalog.pg_namespace tn on tn.oid = tc.relnamespace"
     " where x.indrelid = $1::pg_catalog.oid and x.indisunique and x.indimmediate and x.indisvalid"
     "   and x.indpred is null and x.indexprs is null";
+
+/*
+ * Per key that is to be valid after the ALTER: SQL that gives one row, a message in PostgreSQL's
+ * words, where a row violates it; its columns on our side as attnums; and, where the original ($4)
+ * has the very key valid under the same name, the same columns there.
+ * The condition is that of PostgreSQL's own first check: src/backend/utils/adt/ri_triggers.c.
+ */
+static const char SQL_KEY_CHECKS[] = NAMED_KEYS
+    ", parts as ("
+    "  select k.oid, x.ord, fa.attname as fk, pa.attname as pk,"
+    "         case when pa.attcollation <> 0 then (select pg_catalog.format(' collate %I.%I',"
+    "             n.nspname, c.collname) from pg_catalog.pg_collation c"
+    "             join pg_catalog.pg_namespace n on n.oid = c.collnamespace"
+    "            where c.oid = pa.attcollation) end as collation,"
+    "         (select pg_catalog.format('operator(%I.%s)', n.nspname, o.oprname)"
+    "            from pg_catalog.pg_operator o"
+    "            join pg_catalog.pg_namespace n on n.oid = o.oprnamespace where o.oid = x.op) as op"
+    "    from pg_catalog.pg_constraint k"
+    "    cross join lateral rows from (pg_catalog.unnest(k.conkey), pg_catalog.unnest(k.confkey),"
+    "         pg_catalog.unnest(k.conpfeqop)) with ordinality x (f, p, op, ord)"
+    "    join pg_catalog.pg_attribute fa on fa.attrelid = k.conrelid and fa.attnum = x.f"
+    "    join pg_catalog.pg_attribute pa on pa.attrelid = k.confrelid and pa.attnum = x.p"
+    "   where k.contype = 'f'"
+    "), lists as ("
+    "  select p.oid, pg_catalog.string_agg(pg_catalog.quote_ident(p.fk), ', ' order by ord) as fks,"
+    "         pg_catalog.string_agg(pg_catalog.format('fk.%I', p.fk), ', ' order by ord) as keys,"
+    "         pg_catalog.string_agg(pg_catalog.format('pk.%I%s %s fk.%I', p.pk, p.collation, p.op,"
+    "           p.fk), ' and ' order by ord) as joined,"
+    "         pg_catalog.string_agg(pg_catalog.format('fk.%I is not null', p.fk),"
+    "           case k.confmatchtype when 'f' then ' or ' else ' and ' end order by ord) as filled,"
+    "         (pg_catalog.array_agg(p.pk order by ord))[1] as first_pk,"
+    "         pg_catalog.array_agg(p.pk order by ord) as pk_names,"
+    "         pg_catalog.array_agg(p.fk order by ord) as fk_names, k.confmatchtype,"
+    "         pg_catalog.array_to_string(k.conkey, ',') as conkey,"
+    "         pg_catalog.array_to_string(k.confkey, ',') as confkey"
+    "    from parts p join pg_catalog.pg_constraint k on k.oid = p.oid"
+    "   group by p.oid, k.confmatchtype, k.conkey, k.confkey"
+    ")"
+    "select pg_catalog.format('select %L || pg_catalog.concat_ws('', '', %s) || %L from %s%s fk "
+    "left"
+    " join %s%s pk on (%s) where pk.%I is null and (%s) limit 1',"
+    "         pg_catalog.format('insert or update on table \"%s\" violates foreign key constraint"
+    " \"%s\": key (%s)=(', f.relname, n.conname, l.fks), l.keys,"
+    "         pg_catalog.format(') is not present in table \"%s\"', t.relname),"
+    "         case f.relkind when 'p' then '' else 'only ' end, n.table_name,"
+    "         case t.relkind when 'p' then '' else 'only ' end, n.target_name,"
+    "         l.joined, l.first_pk, l.filled),"
+    "       case when n.is_own then l.conkey else l.confkey end,"
+    "       (select case when n.is_own then ol.conkey else ol.confkey end"
+    "          from pg_catalog.pg_constraint o join lists ol on ol.oid = o.oid"
+    "         where o.conname = n.conname and o.convalidated"
+    "           and ol.confmatchtype = l.confmatchtype and case"
+    "             when n.other = $1::pg_catalog.oid then false"
+    "             when n.is_own then o.conrelid = $4::pg_catalog.oid"
+    "              and o.confrelid = n.target_name::pg_catalog.regclass"
+    "              and ol.pk_names = l.pk_names"
+    "             else o.confrelid = $4::pg_catalog.oid"
+    "              and o.conrelid = n.table_name::pg_catalog.regclass"
+    "              and ol.fk_names = l.fk_names end)"
+    "  from named n join lists l on l.oid = n.oid"
+    "  join pg_catalog.pg_class f on f.oid = n.table_name::pg_catalog.regclass"
+    "  join pg_catalog.pg_class t on t.oid = n.target_name::pg_catalog.regclass"
+    " where n.convalidated order by n.oid";
 
 static const char SQL_DROP_KEYS[] =
     "select pg_catalog.format('alter table %s drop constraint %I',"
@@ -181,6 +245,69 @@ definition_read_keys(Migration *run, Conn *conn, Err *err)
         definition_add(run, &run->definition.swap, rows_text(rows, row, 2));
         if (rows_bool(rows, row, 1))
             sql_list_add(run, &run->definition.finish, validate);
+    }
+    return true;
+}
+
+static bool
+has_using(const Migration *run)
+{
+    for (int i = 0; i < run->ddl.statement_count; i++)
+        for (int j = 0; j < run->ddl.statements[i].action_count; j++)
+            if (run->ddl.statements[i].actions[j].kind == ACTION_ALTER_TYPE &&
+                run->ddl.statements[i].actions[j].expression != NULL)
+                return true;
+    return false;
+}
+
+static bool
+is_wider_integer(uint32_t from, uint32_t to)
+{
+    enum { INT8 = 20, INT2 = 21, INT4 = 23 };
+
+    return (from == INT2 && (to == INT4 || to == INT8)) || (from == INT4 && to == INT8);
+}
+
+/* Are these columns ("2,1", attnums) of the shadow the original's `before`, with the same values? */
+static bool
+has_same_values(const Migration *run, const char *attnums, const char *before)
+{
+    char *at = NULL;
+    char *from = NULL;
+
+    if (run->settings->copy_statement != NULL || has_using(run))
+        return false;
+    for (;; attnums = at + 1, before = from + 1) {
+        int column = catalog_find_attnum(&run->shadow, (int)strtol(attnums, &at, 10));
+        int origin = column < 0 ? -1 : run->projection.origin[column];
+        uint32_t type;
+
+        if (origin < 0 || run->original.columns[origin].attnum != (int)strtol(before, &from, 10))
+            return false;
+        type = run->original.columns[origin].type_oid;
+        if (run->shadow.columns[column].type_oid != type &&
+            !is_wider_integer(type, run->shadow.columns[column].type_oid))
+            return false;
+        if (*at != *from || *at == '\0')
+            return *at == *from;
+    }
+}
+
+bool
+definition_read_key_checks(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, run->names.rehearsal);
+    AUTO(Text) *original = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+
+    subject.params[3] = original;
+    if (!query_run(conn, SQL_KEY_CHECKS, subject.params, &rows, err))
+        return err_wrap(err, "reading the foreign keys");
+    for (int row = 0; row < rows_count(rows); row++) {
+        const char *before = rows_text(rows, row, 2);
+
+        if (before == NULL || !has_same_values(run, rows_text(rows, row, 1), before))
+            sql_list_add(run, &run->definition.key_checks, rows_text(rows, row, 0));
     }
     return true;
 }

@@ -44,6 +44,7 @@ typedef struct Definition {
     SqlList swap;        /* in the swap's transaction, before the tables move */
     SqlList moved;       /* in the swap's transaction, after the tables moved */
     SqlList finish;      /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
+    SqlList key_checks;  /* per foreign key that rows may violate: gives a message if one does */
     SqlList partners;    /* quoted, qualified tables to lock in the swap, in order of oid */
     bool has_deferrable; /* a deferrable unique or exclusion constraint */
     const char *identity_sequences; /* oids of the shadow's that were cloned: "{4711}" */
@@ -100,6 +101,7 @@ typedef struct Migration {
     Cutover *cutover;
     int64_t definition_checked_us;
     const char *copied_xid; /* snapshots from before this transaction lack copied rows */
+    bool keys_checked;      /* the rows fit the foreign keys, see keycheck.h */
     bool place_changed;     /* the original was rewritten during the copy, which began anew */
     bool swapped;
     Counters counters;

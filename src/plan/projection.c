@@ -113,11 +113,13 @@ add_uses(const Step *step, const char *name, bool *uses, Err *err)
     int column = catalog_find_column(step->before, name);
     const Output *output = column < 0 ? NULL : projection_find(step->old, column);
 
-    if (output == NULL)
-        return err_set(err, ERR_REFUSED,
-                       "the USING expression needs column \"%s\", whose value is only known after "
-                       "a row has been written",
-                       name);
+    if (output == NULL) {
+        err_set(err, ERR_REFUSED,
+                "the USING expression needs column \"%s\", whose value is only known after a row "
+                "has been written",
+                name);
+        return err_hint(err, "Make it two runs.");
+    }
     for (int i = 0; i < step->original->column_count; i++)
         uses[i] = uses[i] || output->uses[i];
     return true;
@@ -404,11 +406,13 @@ projection_map_key(const Projection *projection, const TableShape *shadow,
             return err_hint(err, "If another unique index over NOT NULL columns stays, run ALTER "
                                  "TABLE ... REPLICA IDENTITY USING INDEX with it first.");
         }
-        if (!projection->is_copy_statement && !follows_from_key(output, original))
-            return err_set(err, ERR_REFUSED,
-                           "the new value of key column \"%s\" depends on columns outside the key, "
-                           "and a deleted row could not be found any more",
-                           name);
+        if (!projection->is_copy_statement && !follows_from_key(output, original)) {
+            err_set(err, ERR_REFUSED,
+                    "the new value of key column \"%s\" depends on columns outside the key, and a "
+                    "deleted row could not be found any more",
+                    name);
+            return err_hint(err, "Use only key columns in the USING expression of a key column.");
+        }
     }
     return true;
 }

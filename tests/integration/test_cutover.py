@@ -423,6 +423,60 @@ def test_foreign_key_partners_meet_no_deadlock(db, walter, record_property):
                         " and conrelid = 'child'::regclass and confrelid = 'parent'::regclass") == 1
 
 
+CHILD_TABLE_PARENT = r"""
+\set id random(1, 500)
+begin;
+insert into child (parent_id) values (:id);
+update t set n = n + 1 where id = :id;
+update parent set n = n + 1 where id = :id;
+commit;
+"""
+
+
+def test_locks_follow_the_order_of_the_application(db, walter, record_property):
+    """Referencing table first, the table, then the referenced one: no guess finds this order, and
+    some transaction is between two of them at any moment."""
+    db.execute("create table parent (id int primary key, n int not null);"
+               "create table t (id int primary key references parent, n int not null);"
+               "create table child (id bigserial primary key, parent_id int references t);"
+               "insert into parent select i, 0 from generate_series(1, 500) i;"
+               "insert into t select id, 0 from parent")
+    with PgBench(db, clients=4, script=CHILD_TABLE_PARENT) as load:
+        result = walter.perform("alter table t alter n type bigint", "--lock-timeout", "200",
+                                "--cutover-retries", "6")
+    record_property("attempts", len(re.findall("cutover attempt", result.stderr)))
+    assert load.errors == [] and load.failed == 0
+    assert db.query_one("select sum(n) from t") == load.operations
+    assert db.query_one("select count(*) from child") == load.operations
+
+
+PARENT_AND_CHILD_COME_AND_GO = r"""
+\set id random(1, 1000000000)
+begin;
+insert into parent values (:id) on conflict do nothing;
+insert into child (parent_id) select :id where not exists (
+  select from child where parent_id = :id);
+commit;
+begin;
+delete from child where parent_id = :id;
+delete from parent where id = :id;
+commit;
+"""
+
+
+def test_new_key_whose_rows_come_and_go(db, walter):
+    """The shadow lags behind the other table: what is missing there for a moment is no violation."""
+    db.execute("create table parent (id int primary key);"
+               "insert into parent select i from generate_series(1, 20000) i;"
+               "create table child (id bigserial primary key, parent_id int not null);"
+               "insert into child (parent_id) select i from generate_series(1, 20000) i")
+    with PgBench(db, clients=2, script=PARENT_AND_CHILD_COME_AND_GO) as load:
+        walter.perform("alter table child add constraint fits foreign key (parent_id)"
+                       " references parent")
+    assert load.errors == [] and load.failed == 0
+    assert db.query_one("select convalidated from pg_constraint where conname = 'fits'")
+
+
 # -- the answer to COMMIT -------------------------------------------------------------------------
 
 class CutCommit:

@@ -1,7 +1,7 @@
 """Every kind of table comes out of walter as it comes out of plain ALTER TABLE."""
 import pytest
 
-from support.hold import held_build
+from support.hold import held_build, held_copy
 from support.oracle import (CHANGES, OWNER, READER, ROWS, TABLESPACE, WRITER, Case, named,
                             new_oracle, oracle_databases, oracle_server, oracle_walter)
 
@@ -174,6 +174,9 @@ GENERATED = [
          comment on column t.g is 'sum'""", "alter table t add x int default 5", CHANGES),
     Case("USING over a generated column", GENERATED_COLUMN,
          "alter table t alter v type text using v || g", CHANGES),
+    Case("a generated column used and made ordinary later on", GENERATED_COLUMN, """
+         alter table t alter n type bigint; alter table t alter v type text using v || g;
+         alter table t alter g drop expression""", "delete from t where id = 5"),
     Case("generated column of another type", GENERATED_COLUMN, "alter table t alter g type bigint",
          CHANGES),
     Case("identity always", """create table t (id int generated always as identity
@@ -473,6 +476,10 @@ GRANTS = [
     Case("column of a grant renamed, another dropped", ROWS + f"""
          grant select (n), update (n, v) on t to {READER};""",
          "alter table t rename n to amount; alter table t drop v"),
+    Case("granted meanwhile", ROWS + "alter table t add i int generated always as identity;"
+         f"grant select on t to {READER}", ALTER,
+         f"revoke select on t from {READER}; grant update on t to {WRITER} with grant option;"
+         f"grant select (id) on t to {READER}; grant usage on sequence t_i_seq to {READER}"),
     Case("by an ordinary role", f"""set role {OWNER}; {ROWS}
          grant select on t to {READER} with grant option; grant update (n) on t to {WRITER};
          revoke truncate on t from {OWNER}; reset role""", ALTER, CHANGES, user=OWNER),
@@ -522,6 +529,19 @@ OPTIONS = [
          CHANGES, rows={"t": "select id, n, v, d, b, c, u, e, f, w, x from t"}),
 ]
 
+# What a run reads at its beginning and would lose if it did not notice.
+CHANGED_MEANWHILE = [
+    "comment on table t is 'new'", "comment on column t.n is 'new'",
+    "comment on constraint c on t is 'new'", "comment on index t_pkey is 'new'",
+    "comment on trigger touch on t is 'new'", "comment on sequence t_i_seq is 'new'",
+    "alter table t alter n set statistics 50", "alter table t alter n set (n_distinct = 9)",
+    "alter index by_expression alter column 1 set statistics 50", "alter sequence t_i_seq cache 9",
+    "alter sequence t_s_seq rename to other", "alter table t disable trigger touch",
+    "alter table t disable trigger all", "alter table t set (fillfactor = 50)",
+    "alter type mood add value 'so so'", "alter domain small add check (value > 0) not valid",
+    "alter domain small set default 3", "alter type pair rename attribute a to c",
+]
+
 ALL = {"key": KEYS, "values": VALUES, "generated": GENERATED, "indexes": INDEXES, "names": NAMES,
        "foreign keys": FOREIGN_KEYS, "triggers": TRIGGERS, "grants": GRANTS, "options": OPTIONS}
 
@@ -529,3 +549,26 @@ ALL = {"key": KEYS, "values": VALUES, "generated": GENERATED, "indexes": INDEXES
 @pytest.mark.parametrize("case", named(ALL))
 def test_gives_what_plain_alter_table_gives(oracle, case):
     oracle.check(case)
+
+
+@pytest.mark.parametrize("change", CHANGED_MEANWHILE)
+def test_notices_what_it_would_lose(walter, oracle, change):
+    db = oracle.online
+    db.execute(ROWS + NOTHING + """
+        create type mood as enum ('sad', 'glad'); create domain small as int check (value < 1000);
+        create type pair as (a int, b int);
+        alter table t add constraint c check (n > 0), add s serial,
+          add i int generated always as identity, add m mood, add a pair[], add b small,
+          add u text unique deferrable;
+        create index by_expression on t ((n + 1));
+        create trigger touch after insert on t for each row execute function nothing();""")
+    with held_copy(walter, ALTER) as run:
+        db.execute(change)
+    result = run.finish(check=1)
+    assert "the definition of public.t was changed by somebody else" in result.stderr
+    assert column_type(db, "n") == "integer"
+
+
+def column_type(db, column):
+    return db.query_one("select format_type(atttypid, atttypmod) from pg_attribute"
+                        " where attrelid = 't'::regclass and attname = %s", [column])

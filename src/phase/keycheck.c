@@ -1,0 +1,103 @@
+/* Foreign keys before they exist; see keycheck.h. */
+#include "phase/keycheck.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "phase/apply.h"
+
+/* So often a violation may turn out to be one of the moment. */
+enum { LOOKS_MAX = 10 };
+
+static const int64_t FENCE_PATIENCE_US = 5 * INT64_C(1000000);
+static const char FOREIGN_KEY_VIOLATION[] = "23503";
+
+/* Run one check and apply meanwhile.  *message = what is violated, or NULL; new. */
+static bool
+look(Migration *run, Conn *conn, const char *sql, char **message, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_send(conn, sql, err))
+        return false;
+    while (!query_is_done(conn)) {
+        bool idle = apply_outstanding(run->apply) == 0;
+
+        if (!apply_batch(run->apply, NULL, err) ||
+            !loop_turn(run->loop, clock_now_us() + (idle ? FENCE_PATIENCE_US : 0), err))
+            return false;
+    }
+    if (!query_finish(conn, &rows, err))
+        return false;
+    *message = rows_count(rows) == 0 ? NULL : mem_copy_text(rows_text(rows, 0, 0));
+    return true;
+}
+
+/* Bring the shadow to what the other table was when it was looked at. */
+static bool
+apply_all(Migration *run, Err *err)
+{
+    for (;;) {
+        int64_t marker;
+
+        if (!apply_write_fence(run->apply, &marker, err))
+            return false;
+        if (apply_drain(run->apply, marker, clock_now_us() + FENCE_PATIENCE_US, NULL, err))
+            return true;
+        if (err->kind != ERR_RETRY)
+            return false;
+        err_clear(err);
+    }
+}
+
+/*
+ * The shadow lags behind the other table, so a row may seem to violate the key for a moment; one
+ * that still does when all is applied is real.
+ */
+static bool
+check(Migration *run, Conn *conn, const char *sql, Err *err)
+{
+    AUTO(Text) *before = NULL;
+
+    for (int looks = 0; looks < LOOKS_MAX; looks++) {
+        AUTO(Text) *message = NULL;
+
+        if (!look(run, conn, sql, &message, err))
+            return false;
+        if (message == NULL)
+            return true;
+        if (before != NULL && strcmp(before, message) == 0)
+            break;
+        mem_set_text(&before, message);
+        if (!apply_all(run, err))
+            return false;
+    }
+    err_set(err, ERR_DATA, "%s", before);
+    (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%s", FOREIGN_KEY_VIOLATION);
+    return err_hint(err, "Nothing was swapped.  Correct the rows, or add the key NOT VALID.");
+}
+
+bool
+keycheck_run(Migration *run, Err *err)
+{
+    const SqlList *checks = &run->definition.key_checks;
+    AUTO(Conn) *conn = NULL;
+
+    if (checks->count == 0 || run->settings->skip_foreign_key_validation)
+        return true;
+    conn = migration_connect_owner(run, CONN_SQL, "check", err);
+    if (conn == NULL)
+        return false;
+    log_info("checking %d foreign key%s", checks->count, checks->count == 1 ? "" : "s");
+    for (int i = 0; i < checks->count; i++) {
+        if (check(run, conn, checks->items[i], err))
+            continue;
+        if (err->kind != ERR_REFUSED)
+            return false;
+        log_warning("a foreign key can only be validated after the swap: %s", err->message);
+        err_clear(err);
+    }
+    return true;
+}
