@@ -77,10 +77,78 @@ static const char SQL_COLUMN_ROWS[] =
     "select pg_catalog.string_agg(attnum || ':' || xmin::text, ' ' order by attnum)"
     "  from pg_catalog.pg_attribute where attrelid = $1::pg_catalog.oid and attnum > 0";
 
+/*
+ * The types of the columns of table $1 and all that these are made of: what an ALTER TYPE or ALTER
+ * DOMAIN changes about the values.
+ */
+#define TYPE_LINES                                                                            \
+    "  select pg_catalog.concat_ws(' ', 'enum', e.enumtypid, e.enumlabel, e.enumsortorder)"   \
+    "    from pg_catalog.pg_enum e where e.enumtypid in (select oid from types)"              \
+    "  union all"                                                                             \
+    "  select pg_catalog.concat_ws(' ', 'domain', y.oid, y.typnotnull, y.typdefault,"         \
+    "         k.conname, k.convalidated, pg_catalog.pg_get_constraintdef(k.oid))"             \
+    "    from types join pg_catalog.pg_type y on y.oid = types.oid and y.typtype = 'd'"       \
+    "    left join pg_catalog.pg_constraint k on k.contypid = y.oid"                          \
+    "  union all"                                                                             \
+    "  select pg_catalog.concat_ws(' ', 'composite', y.oid, f.attnum, f.attname, f.atttypid," \
+    "         f.atttypmod, f.attcollation)"                                                   \
+    "    from types join pg_catalog.pg_type y on y.oid = types.oid and y.typtype = 'c'"       \
+    "    join pg_catalog.pg_attribute f on f.attrelid = y.typrelid and f.attnum > 0"          \
+    "     and not f.attisdropped"
+
+#define TYPES                                                                                     \
+    " types as ("                                                                                 \
+    "  select a.atttypid as oid from pg_catalog.pg_attribute a"                                   \
+    "   where a.attrelid = $1::pg_catalog.oid and a.attnum > 0 and not a.attisdropped"            \
+    "  union"                                                                                     \
+    "  select x.oid from types p join pg_catalog.pg_type t on t.oid = p.oid cross join lateral (" \
+    "    select t.typelem where t.typelem <> 0 and t.typlen = -1"                                 \
+    "    union all select t.typbasetype where t.typbasetype <> 0"                                 \
+    "    union all select f.atttypid from pg_catalog.pg_attribute f"                              \
+    "     where f.attrelid = t.typrelid and t.typrelid <> 0 and f.attnum > 0 and not "            \
+    "f.attisdropped"                                                                              \
+    "    union all select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid"       \
+    "  ) x (oid))"
+
 /* attoptions: patched servers mark every column with an internal pg_attver entry */
+#define COLUMN_OPTIONS                                                       \
+    "(select pg_catalog.array_agg(o) from pg_catalog.unnest(a.attoptions) o" \
+    "  where o not like 'pg_attver=%')"
+
+/* The sequences that belong to columns of the table. */
+#define SEQUENCES                                                                  \
+    " sequences as ("                                                              \
+    "  select d.objid as oid, d.deptype, d.refobjsubid, s.relname, s.relnamespace" \
+    "    from pg_catalog.pg_depend d"                                              \
+    "    join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = 'S'"        \
+    "   where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"           \
+    "     and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"              \
+    "     and d.refobjid = $1::pg_catalog.oid and d.deptype in ('a', 'i'))"
+
+#define SEQUENCE_LINES                                                                             \
+    "  select pg_catalog.concat_ws(' ', 'sequence', s.refobjsubid, s.deptype, s.relname,"          \
+    "         q.seqtypid, q.seqstart, q.seqincrement, q.seqmax, q.seqmin, q.seqcache, q.seqcycle)" \
+    "    from sequences s join pg_catalog.pg_sequence q on q.seqrelid = s.oid"
+
 static const char SQL_DIGEST[] =
-    "with t as (select c.*, $1::pg_catalog.oid as id from pg_catalog.pg_class c"
-    "            where c.oid = $1::pg_catalog.oid),"
+    "with recursive t as (select c.*, $1::pg_catalog.oid as id from pg_catalog.pg_class c"
+    "            where c.oid = $1::pg_catalog.oid)," TYPES "," SEQUENCES ","
+    /* everything on the table that may have a comment */
+    " objects as ("
+    "  select 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid as class, id as oid from t"
+    "  union all select 'pg_catalog.pg_class'::pg_catalog.regclass, indexrelid"
+    "    from pg_catalog.pg_index, t where indrelid = t.id"
+    "  union all select 'pg_catalog.pg_class'::pg_catalog.regclass, oid from sequences"
+    "  union all select 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid"
+    "    from pg_catalog.pg_constraint k, t where k.conrelid = t.id or k.confrelid = t.id"
+    "  union all select 'pg_catalog.pg_trigger'::pg_catalog.regclass, g.oid"
+    "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id and not g.tgisinternal"
+    "  union all select 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid"
+    "    from pg_catalog.pg_rewrite r, t where r.ev_class = t.id"
+    "  union all select 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid"
+    "    from pg_catalog.pg_policy p, t where p.polrelid = t.id"
+    "  union all select 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, s.oid"
+    "    from pg_catalog.pg_statistic_ext s, t where s.stxrelid = t.id),"
     " lines as ("
     "  select 'class ' || pg_catalog.concat_ws(' ', relnamespace, relname, relkind, relpersistence,"
     "         relreplident, relrowsecurity, relforcerowsecurity, relowner, reltablespace, relam,"
@@ -88,9 +156,14 @@ static const char SQL_DIGEST[] =
     "  union all select 'toast ' || pg_catalog.concat_ws(' ', x.reloptions) from t"
     "    join pg_catalog.pg_class x on x.oid = t.reltoastrelid"
     "  union all"
+    "  select pg_catalog.concat_ws(' ', 'comment', d.classoid, d.objoid, d.objsubid, d.description)"
+    "    from objects o join pg_catalog.pg_description d on d.objoid = o.oid and d.classoid = "
+    "o.class"
+    "  union all"
     "  select pg_catalog.concat_ws(' ', 'column', attnum, attname, atttypid, atttypmod, attnotnull,"
     "         atthasdef, attidentity, attgenerated, attcollation, attstorage,"
-    "         pg_catalog.pg_get_expr(d.adbin, d.adrelid))"
+    "         nullif(attstattarget, -1), pg_catalog.to_jsonb(a)->>'attcompression',"
+    "         " COLUMN_OPTIONS ", pg_catalog.pg_get_expr(d.adbin, d.adrelid))"
     "    from pg_catalog.pg_attribute a left join pg_catalog.pg_attrdef d"
     "      on d.adrelid = a.attrelid and d.adnum = a.attnum, t"
     "   where a.attrelid = t.id and a.attnum > 0 and not a.attisdropped"
@@ -101,12 +174,19 @@ static const char SQL_DIGEST[] =
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'index', pg_catalog.pg_get_indexdef(indexrelid), "
     "indisvalid,"
-    "         indisclustered, indisreplident, ic.reltablespace)"
+    "         indisclustered, indisreplident, ic.reltablespace,"
+    "         (select pg_catalog.array_agg(a.attnum || '=' || a.attstattarget order by a.attnum)"
+    "            from pg_catalog.pg_attribute a where a.attrelid = ic.oid"
+    "             and a.attstattarget >= 0))"
     "    from pg_catalog.pg_index i join pg_catalog.pg_class ic on ic.oid = i.indexrelid, t"
     "   where i.indrelid = t.id"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'trigger', pg_catalog.pg_get_triggerdef(g.oid), tgenabled)"
     "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id and not g.tgisinternal"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'hidden trigger', tgconstraint, tgfoid, tgenabled)"
+    "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id and g.tgisinternal"
+    "     and g.tgenabled <> 'O'"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'rule', pg_catalog.pg_get_ruledef(r.oid), r.ev_enabled)"
     "    from pg_catalog.pg_rewrite r, t where r.ev_class = t.id"
@@ -139,24 +219,31 @@ static const char SQL_DIGEST[] =
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'statistics', pg_catalog.pg_get_statisticsobjdef(s.oid))"
     "    from pg_catalog.pg_statistic_ext s, t where s.stxrelid = t.id"
-    "  union all"
-    "  select pg_catalog.concat_ws(' ', 'enum', e.enumtypid, e.enumlabel, e.enumsortorder)"
-    "    from pg_catalog.pg_enum e, t where e.enumtypid in (select atttypid"
-    "         from pg_catalog.pg_attribute where attrelid = t.id and not attisdropped)"
-    "  union all"
-    "  select pg_catalog.concat_ws(' ', 'domain', k.contypid, "
-    "pg_catalog.pg_get_constraintdef(k.oid))"
-    "    from pg_catalog.pg_constraint k, t where k.contypid <> 0 and k.contypid in (select "
-    "atttypid"
-    "         from pg_catalog.pg_attribute where attrelid = t.id and not attisdropped)"
-    "  union all"
-    "  select pg_catalog.concat_ws(' ', 'composite', ty.oid, f.attnum, f.attname, f.atttypid)"
-    "    from t, pg_catalog.pg_type ty join pg_catalog.pg_attribute f on f.attrelid = ty.typrelid"
-    "   where ty.typtype = 'c' and f.attnum > 0 and ty.oid in (select atttypid"
-    "         from pg_catalog.pg_attribute where attrelid = t.id and not attisdropped)"
-    ")"
+    "  union all" TYPE_LINES "  union all" SEQUENCE_LINES ")"
     "select pg_catalog.md5(coalesce(pg_catalog.string_agg(line, E'\\n' order by line), ''))"
     "  from lines";
+
+/* No oid of the table's own: it must be the same text for two tables made alike. */
+static const char SQL_BODY[] =
+    "with recursive" TYPES "," SEQUENCES ", lines as ("
+    "  select 'class ' || pg_catalog.concat_ws(' ', c.relkind, c.relpersistence, c.relowner,"
+    "         c.reltablespace, c.relam, c.relispartition, c.reloptions, t.reloptions) as line"
+    "    from pg_catalog.pg_class c left join pg_catalog.pg_class t on t.oid = c.reltoastrelid"
+    "   where c.oid = $1::pg_catalog.oid"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'column', attnum, attname, atttypid, atttypmod, attnotnull,"
+    "         attidentity, attgenerated, attcollation, attstorage,"
+    "         pg_catalog.to_jsonb(a)->>'attcompression', " COLUMN_OPTIONS ","
+    "         pg_catalog.pg_get_expr(d.adbin, d.adrelid))"
+    "    from pg_catalog.pg_attribute a left join pg_catalog.pg_attrdef d"
+    "      on d.adrelid = a.attrelid and d.adnum = a.attnum"
+    "   where a.attrelid = $1::pg_catalog.oid and a.attnum > 0 and not a.attisdropped"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'check', conname, convalidated, connoinherit,"
+    "         pg_catalog.pg_get_constraintdef(oid)) from pg_catalog.pg_constraint"
+    "   where conrelid = $1::pg_catalog.oid and contype = 'c' and convalidated"
+    "  union all" TYPE_LINES "  union all" SEQUENCE_LINES ")"
+    "select coalesce(pg_catalog.string_agg(line, E'\\n' order by line), '') from lines";
 
 static const char *
 keep(Arena *arena, const char *text)
@@ -265,6 +352,18 @@ catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
     if (!query_one(conn, SQL_DIGEST, (const char *const[]){oid_text, NULL}, &rows, err))
         return err_wrap(err, "reading the definition of table %u", oid);
     *digest = mem_copy_text(rows_text(rows, 0, 0));
+    return true;
+}
+
+bool
+catalog_read_body(Conn *conn, uint32_t oid, char **body, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_BODY, (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the columns of table %u", oid);
+    *body = mem_copy_text(rows_text(rows, 0, 0));
     return true;
 }
 

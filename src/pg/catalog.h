@@ -68,11 +68,18 @@ NODISCARD bool catalog_read_column_rows(Conn *conn, uint32_t oid, char **rows, E
 
 /*
  * A digest of everything about the table that the swap must find unchanged: columns, constraints,
- * indexes, triggers, rules, policies, inheritance, options, owner; by content, so that GRANT,
- * COMMENT, ANALYZE and freezing do not change it.  Includes the types the columns are made of.
- * New text, free().
+ * indexes, triggers, rules, policies, inheritance, options, owner, comments; by content, so that
+ * ANALYZE and freezing do not change it.  Without privileges, which the swap reads anew.
+ * Includes the types the columns are made of.  New text, free().
  */
 NODISCARD bool catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err);
+
+/*
+ * What a row of the table is and must obey: columns, types, defaults, valid checks, sequences,
+ * storage.  Rows that were copied before one of these changed may be wrong.  Equal texts for two
+ * tables that were made alike.  New text, free().
+ */
+NODISCARD bool catalog_read_body(Conn *conn, uint32_t oid, char **body, Err *err);
 
 /*
  * Where the table's blocks are: pg_relation_filenode and the oid that its name has now.  Changes

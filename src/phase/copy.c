@@ -392,7 +392,7 @@ find_again(Migration *run, Copy *copy, Err *err)
 {
     uint32_t oid;
 
-    while (!migration_check_definition(run, run->control, err) ||
+    while (!migration_follow_definition(run, run->control, err) ||
            !catalog_read_place(run->control, &run->original, &oid, &run->original_filenode, err) ||
            !measure(run, copy, err)) {
         if (err->kind != ERR_RETRY)

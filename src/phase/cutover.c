@@ -62,6 +62,7 @@ cutover_enter(Migration *run, Err *err)
     Cutover *cutover = mem_new(1, sizeof *cutover);
 
     run->cutover = cutover;
+    run->definition_renewed = false;
     cutover->entered_us = clock_now_us();
     cutover->fresh_at = -1;
     cutover->conn = migration_connect(run, CONN_SQL, "cutover", err);
@@ -168,7 +169,7 @@ look_before_locking(Migration *run, Err *err)
     for (int i = 0; i < (run->counters.lock_attempts == 0 ? 2 : 1); i++) {
         AUTO(Text) *grants = NULL;
 
-        if (!migration_check_definition(run, run->cutover->conn, err) ||
+        if (!migration_follow_definition(run, run->cutover->conn, err) ||
             !migration_check_publication(run, run->cutover->conn, err) ||
             !definition_read_grants(run, run->cutover->conn, &grants, err))
             return false;
@@ -311,6 +312,7 @@ swap(Migration *run, Err *err)
 {
     int64_t granted_us = run->cutover->locks.granted_us;
 
+    run->definition_changed = false;
     if (swap_until(run, granted_us + run->settings->lock_hold_ms * 1000, err)) {
         run->counters.lock_hold_us = clock_now_us() - granted_us;
         return true;
@@ -319,6 +321,9 @@ swap(Migration *run, Err *err)
         err_clear(err);
         err_set(err, ERR_RETRY, "the swap took longer than --lock-hold");
     }
+    /* in the last moment: looked at again before the next attempt */
+    if (run->definition_changed && err->kind == ERR_FAILED)
+        err->kind = ERR_RETRY;
     return false;
 }
 
@@ -404,13 +409,27 @@ attempt(Migration *run, Err *err)
     return pause_or_give_up(run, err);
 }
 
+/* Another definition may have other foreign key partners. */
+static bool
+renew_locks(Migration *run, Err *err)
+{
+    Cutover *cutover = run->cutover;
+
+    if (!run->definition_renewed)
+        return true;
+    run->definition_renewed = false;
+    locks_done(&cutover->locks);
+    return locks_init(run, cutover->conn, &cutover->locks, err);
+}
+
 Step
 cutover_step(Migration *run, Err *err)
 {
     Cutover *cutover = run->cutover;
     bool close = false;
 
-    if (!look_before_locking(run, err) || !measure_distance(run, &close, err)) {
+    if (!look_before_locking(run, err) || !renew_locks(run, err) ||
+        !measure_distance(run, &close, err)) {
         AUTO(Text) *why = mem_format("DDL of somebody else is in the way: %s", err->message);
 
         if (err->kind != ERR_RETRY)

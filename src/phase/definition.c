@@ -69,6 +69,38 @@ static const char SQL_TRIGGERS[] =
     " order by tgname";
 
 /*
+ * What can be said of a table at any time and changes no row; said in full, so that what is not set
+ * is unset.
+ */
+static const char SQL_SURFACE[] =
+    "select pg_catalog.format('comment on table %s is %s', $2::text, pg_catalog.quote_nullable("
+    "         pg_catalog.obj_description($1::pg_catalog.oid, 'pg_class')))"
+    " union all"
+    " select pg_catalog.format('comment on column %s.%I is %s', $2, attname,"
+    "         pg_catalog.quote_nullable(pg_catalog.col_description(attrelid, attnum)))"
+    "  from pg_catalog.pg_attribute"
+    " where attrelid = $1::pg_catalog.oid and attnum > 0 and not attisdropped"
+    " union all"
+    " select pg_catalog.format('alter table only %s alter column %I set statistics %s', $2,"
+    "         attname, coalesce(attstattarget, -1))"
+    "  from pg_catalog.pg_attribute"
+    " where attrelid = $1::pg_catalog.oid and attnum > 0 and not attisdropped"
+    " union all"
+    " select pg_catalog.format('comment on constraint %I on %s is %s', conname, $2,"
+    "         pg_catalog.quote_nullable(pg_catalog.obj_description(oid, 'pg_constraint')))"
+    "  from pg_catalog.pg_constraint"
+    " where conrelid = $1::pg_catalog.oid and contype = 'c' and convalidated"
+    " union all"
+    " select pg_catalog.format('comment on sequence %I.%I is %s', n.nspname, s.relname,"
+    "         pg_catalog.quote_nullable(pg_catalog.obj_description(s.oid, 'pg_class')))"
+    "  from pg_catalog.pg_depend d"
+    "  join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = 'S'"
+    "  join pg_catalog.pg_namespace n on n.oid = s.relnamespace"
+    " where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "   and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "   and d.refobjid = $1::pg_catalog.oid and d.deptype in ('a', 'i')";
+
+/*
  * What the load must not meet, dropped from the shadow, and what else is in its schema: the tables
  * that only kept names taken.  Foreign keys go first, for one to the table itself needs its index.
  */
@@ -273,11 +305,11 @@ definition_read(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
 
-    if (definition_read_indexes(run, conn, err) && definition_drop_old_keys(run, conn, err) &&
+    if (definition_list(run, conn, SQL_SURFACE, &subject, &run->definition.surface, err) &&
+        definition_read_indexes(run, conn, err) && definition_drop_old_keys(run, conn, err) &&
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
-        definition_read_keys(run, conn, err) &&
-        definition_read_key_checks(run, conn, err) && read_triggers(run, conn, err) &&
-        definition_read_hidden_triggers(run, conn, err) &&
+        definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
+        read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
         definition_read_sequences(run, conn, err)) {
         read_owner(run);
         return true;

@@ -12,7 +12,8 @@
  */
 static const char SQL_INDEXES[] =
     "with i as ("
-    "  select ic.oid, ic.relname, x.indisclustered, x.indisreplident, k.oid as con, k.contype,"
+    "  select ic.oid, ic.relname, x.indkey, x.indisclustered, x.indisreplident, k.oid as con, "
+    "k.contype,"
     "         k.conname, k.condeferrable, k.condeferred,"
     "         'set default_tablespace = ' || pg_catalog.quote_ident(ts.spcname) || ';' as before,"
     "         case when ts.spcname is not null then ';set default_tablespace = ' || "
@@ -45,13 +46,13 @@ static const char SQL_INDEXES[] =
     "           case when condeferred then ' initially deferred' else '' end) end,"
     "       pg_catalog.concat_ws(';',"
     "         'comment on index ' || pg_catalog.format('%s.%I is ', $3::text, relname)"
-    "           || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_class')),"
+    "           || pg_catalog.quote_nullable(pg_catalog.obj_description(oid, 'pg_class')),"
     "         'comment on constraint ' || pg_catalog.quote_ident(conname) || ' on ' || $2 || ' is '"
-    "           || pg_catalog.quote_literal(pg_catalog.obj_description(con, 'pg_constraint')),"
+    "           || pg_catalog.quote_nullable(pg_catalog.obj_description(con, 'pg_constraint')),"
     "         (select pg_catalog.string_agg(pg_catalog.format("
     "            'alter index %s.%I alter column %s set statistics %s', $3, relname, a.attnum,"
-    "            a.attstattarget), ';') from pg_catalog.pg_attribute a"
-    "           where a.attrelid = i.oid and a.attstattarget >= 0),"
+    "            coalesce(a.attstattarget, -1)), ';') from pg_catalog.pg_attribute a"
+    "           where a.attrelid = i.oid and i.indkey[a.attnum - 1] = 0),"
     "         case when indisclustered"
     "           then pg_catalog.format('alter table %s cluster on %I', $2, relname) end,"
     "         case when indisreplident"
@@ -121,7 +122,7 @@ read_indexes(Migration *run, Conn *conn, Err *err)
             definition->has_deferrable = true;
     }
     for (int row = 0; row < rows_count(rows); row++)
-        definition_add(run, &definition->constraints, rows_text(rows, row, 2));
+        definition_add(run, &definition->marks, rows_text(rows, row, 2));
     return true;
 }
 

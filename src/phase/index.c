@@ -29,6 +29,7 @@ index_enter(Migration *run, Err *err)
                                                                     : run->settings->jobs;
 
     run->index = build;
+    run->indexes = INDEXES_BUILDING;
     build->builder_count = count < 1 ? 1 : count;
     build->builders = mem_new((size_t)build->builder_count, sizeof *build->builders);
     for (int i = 0; i < build->builder_count; i++) {
@@ -86,9 +87,13 @@ finish(Migration *run, Err *err)
     for (int i = 0; i < run->definition.constraints.count; i++)
         if (!query_exec(conn, run->definition.constraints.items[i], err))
             return err_wrap(err, "adding a constraint");
+    for (int i = 0; i < run->definition.marks.count; i++)
+        if (!query_exec(conn, run->definition.marks.items[i], err))
+            return err_wrap(err, "describing an index");
     if (!query_exec(conn, vacuum, err))
         return err_wrap(err, "vacuuming the shadow table");
     run->index->finished = true;
+    run->indexes = INDEXES_BUILT;
     return true;
 }
 

@@ -142,11 +142,24 @@ migration_check_definition(Migration *run, Conn *conn, Err *err)
     free(digest);
     if (same)
         return check_not_rewritten(run, conn, err);
+    run->definition_changed = true;
     err_set(err, ERR_FAILED,
             "the definition of %s was changed by somebody else while the run was on",
             run->original.qualified);
     return err_hint(err, "Nothing was swapped.  Start again; the new run begins from the new "
                          "definition.");
+}
+
+bool
+migration_follow_definition(Migration *run, Conn *conn, Err *err)
+{
+    run->definition_changed = false;
+    if (migration_check_definition(run, conn, err))
+        return true;
+    if (!run->definition_changed)
+        return false;
+    err_clear(err);
+    return refresh_definition(run, err);
 }
 
 bool
@@ -178,7 +191,7 @@ migration_check_publication(Migration *run, Conn *conn, Err *err)
 Step
 migration_check_step(Migration *run, Step next, Err *err)
 {
-    if (migration_check_definition(run, run->control, err))
+    if (migration_follow_definition(run, run->control, err))
         return next;
     if (err->kind != ERR_RETRY)
         return STEP_FAILED;
@@ -194,7 +207,7 @@ migration_check_now_and_then(Migration *run, Err *err)
     if (now_us - run->definition_checked_us < CHECK_INTERVAL_US)
         return true;
     run->definition_checked_us = now_us;
-    if (migration_check_definition(run, run->control, err) &&
+    if (migration_follow_definition(run, run->control, err) &&
         migration_check_publication(run, run->control, err))
         return true;
     /* somebody waits for a lock, perhaps for ours: go on, and ask again next time */
@@ -461,6 +474,9 @@ perform_run(const Settings *settings, Err *err)
 
     conn_close(run.control);
     free(run.original_digest);
+    free(run.original_body);
+    free(run.shadow_body);
+    free(run.deferred_digest);
     free(run.original_column_rows);
     free(run.publication_mark);
     arena_free(run.arena);

@@ -39,11 +39,13 @@ typedef struct SqlList {
  * moves the tables.
  */
 typedef struct Definition {
+    SqlList surface;     /* what can be set on the shadow at any time: comments, targets */
     SqlList indexes;     /* built after the copy, side by side */
     SqlList constraints; /* after all indexes, one by one: primary key, unique, exclusion */
-    SqlList swap;        /* in the swap's transaction, before the tables move */
-    SqlList moved;       /* in the swap's transaction, after the tables moved */
-    SqlList finish;      /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
+    SqlList marks;  /* after these, again and again where need be: what indexes are said to be */
+    SqlList swap;   /* in the swap's transaction, before the tables move */
+    SqlList moved;  /* in the swap's transaction, after the tables moved */
+    SqlList finish; /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
     SqlList key_checks;  /* per foreign key that rows may violate: gives a message if one does */
     SqlList partners;    /* quoted, qualified tables to lock in the swap, in order of oid */
     bool has_deferrable; /* a deferrable unique or exclusion constraint */
@@ -65,6 +67,9 @@ typedef struct Counters {
     int64_t indexes_built;
 } Counters;
 
+/* How far the shadow's indexes are. */
+typedef enum { INDEXES_NONE = 0, INDEXES_BUILDING, INDEXES_BUILT } IndexState;
+
 typedef struct Migration {
     const Settings *settings;
     ConnTarget target;
@@ -79,6 +84,12 @@ typedef struct Migration {
     TableShape original;
     uint32_t original_filenode;
     char *original_digest;
+    char *original_body;     /* see catalog_read_body */
+    char *shadow_body;       /* the same of the empty shadow */
+    bool definition_changed; /* somebody has changed it, and it was not followed yet */
+    char *deferred_digest;   /* of a change that must wait until the indexes are built, or NULL */
+    bool definition_renewed; /* see refresh_definition; whoever keeps copies reads them anew */
+    IndexState indexes;
     char *original_column_rows; /* see catalog_read_column_rows */
     uint32_t first_filenode;    /* of the original when the run began */
     char *publication_mark;     /* see migration_check_publication; NULL before there is one */
@@ -112,8 +123,24 @@ typedef enum { STEP_FAILED = 0, STEP_MORE, STEP_DONE } Step;
 /* phase/preflight.c: read-only checks; fills ddl, original, settings-derived facts. */
 NODISCARD bool preflight_run(Migration *run, Err *err);
 
+/* phase/preflight.c: the checks of the table and its shape alone, once more. */
+NODISCARD bool preflight_read_table(Migration *run, Err *err);
+
 /* phase/shadow.c: the shadow with its new shape, projection and definition. */
 NODISCARD bool shadow_enter(Migration *run, Err *err);
+
+/*
+ * phase/shadow.c: make the shadow in an open transaction of `conn` (CONN_EXPRESSIONS) and fill what
+ * the run knows of it.  The schemas must not exist.  Rolls back on failure.
+ */
+NODISCARD bool shadow_build(Migration *run, Conn *conn, Err *err);
+
+/*
+ * phase/refresh.c: the original's definition has changed.  Where rows are what they were, take over
+ * what is new, as if the run had begun with it; else fail and say why.  ERR_RETRY when that cannot
+ * be told just now.
+ */
+NODISCARD bool refresh_definition(Migration *run, Err *err);
 
 /* phase/capture.c: publication, slot, snapshot, stream. */
 NODISCARD bool capture_enter(Migration *run, Err *err);
@@ -175,10 +202,13 @@ NODISCARD bool migration_limit_lock_waits(Conn *conn, Err *err);
 void sql_list_add(Migration *run, SqlList *list, const char *text);
 
 /*
- * Fail when the original's definition is not what preflight read, or when its rows were rewritten by
+ * Fail when the original's definition is not what the run knows, or when its rows were rewritten by
  * an ALTER TABLE.  ERR_RETRY when somebody's lock keeps the catalog from being read; ask again later.
  */
 NODISCARD bool migration_check_definition(Migration *run, Conn *conn, Err *err);
+
+/* The same, but follow a change that can be followed. */
+NODISCARD bool migration_follow_definition(Migration *run, Conn *conn, Err *err);
 
 /*
  * Fail when the publication is not the very one that the run made; the first call notes which that

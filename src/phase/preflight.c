@@ -174,16 +174,52 @@ show_estimate(Migration *run, Err *err)
     return true;
 }
 
-static bool
-read_table(Migration *run, Err *err)
+bool
+preflight_read_table(Migration *run, Err *err)
 {
     uint32_t oid_now;
 
-    return catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
+    return run_checks(run, CHECKS_TABLE, err) &&
+           catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
            catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&
+           catalog_read_body(run->control, run->original.oid, &run->original_body, err) &&
            catalog_read_column_rows(run->control, run->original.oid, &run->original_column_rows,
                                     err) &&
            catalog_read_place(run->control, &run->original, &oid_now, &run->original_filenode, err);
+}
+
+static bool
+check_all(Migration *run, Err *err)
+{
+    return migration_limit_lock_waits(run->control, err) && check_direct(run, err) &&
+           read_role(run, err) && find_table(run, err) && run_checks(run, CHECKS_SERVER, err) &&
+           run_checks(run, CHECKS_FIRST, err) && check_leftovers(run, err) &&
+           preflight_read_table(run, err) && check_actions(run, err) &&
+           state_lock_table(run->control, run->original.oid, err) && show_estimate(run, err);
+}
+
+/* Our lock was not granted: somebody changes the table just now. */
+static bool
+say_who_locks(Migration *run, Err *err)
+{
+    static const char SQL[] =
+        "select coalesce(pg_catalog.string_agg(pg_catalog.format('pid %s, user %s', l.pid,"
+        "         a.usename), '; '), 'another session')"
+        "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid"
+        " where l.relation = $1::pg_catalog.oid and l.granted and l.mode = 'AccessExclusiveLock'"
+        "   and l.database = (select oid from pg_catalog.pg_database"
+        "                      where datname = pg_catalog.current_database())";
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+
+    err_clear(err);
+    query_rollback(run->control);
+    if (!query_one(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
+        return false;
+    err_set(err, ERR_REFUSED,
+            "%s keeps a lock on the table that forbids even reading its definition",
+            rows_text(rows, 0, 0));
+    return err_hint(err, "Try again when its ALTER TABLE, VACUUM FULL or the like is over.");
 }
 
 bool
@@ -194,14 +230,13 @@ preflight_run(Migration *run, Err *err)
     if (!ddl_parse(run->settings->statement, run->arena, &run->ddl, err))
         return false;
     run->control = conn_open(run->loop, &run->target, CONN_SQL, "control", err);
-    if (run->control == NULL || !check_direct(run, err) || !read_role(run, err) ||
-        !find_table(run, err) || !run_checks(run, CHECKS_SERVER, err) ||
-        !run_checks(run, CHECKS_FIRST, err) || !check_leftovers(run, err) ||
-        !run_checks(run, CHECKS_TABLE, err) || !check_actions(run, err) || !read_table(run, err) ||
-        !state_lock_table(run->control, run->original.oid, err) ||
-        !state_new_run(run->control, run->arena, &run_id, err))
+    if (run->control == NULL)
+        return false;
+    if (!check_all(run, err))
+        return err->kind == ERR_RETRY ? say_who_locks(run, err) : false;
+    if (!state_new_run(run->control, run->arena, &run_id, err))
         return false;
     run->names = state_names(run_id, run->arena);
     run->first_filenode = run->original_filenode;
-    return show_estimate(run, err) && migration_limit_lock_waits(run->control, err);
+    return true;
 }

@@ -533,14 +533,27 @@ choose_formats(Migration *run)
             run->binary_copy && run->shadow.columns[run->projection.outputs[i].column].binary_io;
 }
 
+/* What PostgreSQL says of the clones, in the operator's words. */
 static bool
-build(Migration *run, Conn *conn, Err *err)
+explain(Migration *run, Err *err)
 {
-    return query_exec(conn, "begin; set local lock_timeout to '5s'", err) &&
-           think_as_walter(conn, err) && create_tables(run, conn, err) &&
-           definition_clone(run, conn, err) && alter_shadow(run, conn, err) &&
-           definition_read(run, conn, err) && definition_strip(run, conn, err) &&
-           record(run, conn, err);
+    name_real_tables(run, err);
+    /* no row was touched: what looks like a data error is one of a statement of ours */
+    if (err->kind == ERR_DATA)
+        err->kind = ERR_FAILED;
+    return false;
+}
+
+bool
+shadow_build(Migration *run, Conn *conn, Err *err)
+{
+    if (think_as_walter(conn, err) && create_tables(run, conn, err) &&
+        definition_clone(run, conn, err) && alter_shadow(run, conn, err) &&
+        definition_read(run, conn, err) && definition_strip(run, conn, err) &&
+        catalog_read_body(conn, run->shadow.oid, &run->shadow_body, err))
+        return true;
+    query_rollback(conn);
+    return explain(run, err);
 }
 
 bool
@@ -554,13 +567,12 @@ shadow_enter(Migration *run, Err *err)
     projection_begin(&run->original, &run->ddl, run->arena, &run->projection);
     qualified = sql_build("%I.%I", run->names.shadow_schema, run->original.name);
     run->shadow_qualified = arena_copy(run->arena, qualified, strlen(qualified));
-    if (!build(run, conn, err)) {
-        query_rollback(conn);
-        name_real_tables(run, err);
-        /* no row was touched: what looks like a data error is one of a statement of ours */
-        if (err->kind == ERR_DATA)
-            err->kind = ERR_FAILED;
+    if (!query_exec(conn, "begin; set local lock_timeout to '5s'", err) ||
+        !shadow_build(run, conn, err))
         return false;
+    if (!record(run, conn, err)) {
+        query_rollback(conn);
+        return explain(run, err);
     }
     choose_formats(run);
     log_info("shadow table %s created, %d of its %d columns are filled from the original",

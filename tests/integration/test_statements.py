@@ -516,6 +516,9 @@ DECLINED = [
          " alter id type json using to_json(id)"),
     Case("serial that loses its sequence", ROWS,
          "alter table t add s serial; alter table t alter s drop default"),
+    Case("USING of a generated column in a second statement",
+         ROWS + "alter table t add g int generated always as (id + 1) stored",
+         "alter table t alter n type bigint; alter table t alter v type text using v || g"),
     Case("USING of values that are not known yet", ROWS,
          "alter table t add s serial; alter table t alter v type text using v || s"),
 ]

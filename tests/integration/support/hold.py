@@ -65,6 +65,20 @@ def held_cutover(walter, alter, *args, table="t", superuser=None):
         reader.close()
 
 
+@contextmanager
+def held_gate(walter, alter, *args, superuser=None):
+    """Hold the cutover without a lock: inside, it is in sync and waits for an old snapshot."""
+    reader = (superuser or walter.db).connect(autocommit=False)
+    reader.execute("set transaction isolation level repeatable read")
+    reader.execute("select 1 from pg_class")
+    run = walter.start_perform(alter, *args)
+    try:
+        run.wait_for_log(r"waiting for an old snapshot")
+        yield run
+    finally:
+        reader.close()
+
+
 class Twins:
     """A table "t" and its twin, which get the same statements.
 
