@@ -212,16 +212,19 @@ const Check CHECKS_TABLE[] = {
      "       and n.nspname = t.schemaname"
      "     where t.pubname = p.pubname and c.oid = $1))" UNUSED},
     {"row_security",
-     "select pg_catalog.format('row level security is enabled on %s and is not carried over by this"
-     " version', c.oid::pg_catalog.regclass), 'Use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_class c where c.oid = $1"
-     "   and (c.relrowsecurity or c.relforcerowsecurity)" UNUSED},
+     "select pg_catalog.format('row level security is forced on %s, so not even its owner %I may"
+     " read all of its rows', c.oid::pg_catalog.regclass, o.rolname),"
+     "       pg_catalog.format('ALTER ROLE %I BYPASSRLS; or, until the run is over, ALTER TABLE %s"
+     " NO FORCE ROW LEVEL SECURITY;', o.rolname, c.oid::pg_catalog.regclass)"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
+     " where c.oid = $1 and c.relrowsecurity and c.relforcerowsecurity"
+     "   and not (o.rolsuper or o.rolbypassrls)" UNUSED},
     {"policy",
      OBJECT_TO(
          "policy") ", pg_catalog.format('%I on %s', p.polname, p.polrelid::pg_catalog.regclass)),"
                    "       'Drop it first and create it again afterwards, or use plain ALTER "
                    "TABLE.'"
-                   "  from pg_catalog.pg_policy p where (p.polrelid = $1 or exists ("
+                   "  from pg_catalog.pg_policy p where (p.polrelid <> $1 and exists ("
                    "    select from pg_catalog.pg_depend d where d.objid = p.oid and d.refobjid = "
                    "$1"
                    "       and d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass"
@@ -237,11 +240,6 @@ const Check CHECKS_TABLE[] = {
      "   and (d.refobjid = $1 or d.refobjid in (select t.oid from pg_catalog.pg_type t"
      "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
      "          where t.typrelid = $1)) and v.oid <> $1" UNUSED},
-    {"rule",
-     OBJECT_TO(
-         "rule") ", pg_catalog.quote_ident(r.rulename)),"
-                 "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
-                 "  from pg_catalog.pg_rewrite r where r.ev_class = $1" UNUSED},
     {"statistics",
      OBJECT_TO("statistics object") ", pg_catalog.format('%I.%I', n.nspname, s.stxname)),"
                                     "       'DROP STATISTICS first and create it again afterwards.'"
