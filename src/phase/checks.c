@@ -240,12 +240,26 @@ const Check CHECKS_TABLE[] = {
      "   and (d.refobjid = $1 or d.refobjid in (select t.oid from pg_catalog.pg_type t"
      "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
      "          where t.typrelid = $1)) and v.oid <> $1" UNUSED},
-    {"statistics",
-     OBJECT_TO("statistics object") ", pg_catalog.format('%I.%I', n.nspname, s.stxname)),"
-                                    "       'DROP STATISTICS first and create it again afterwards.'"
-                                    "  from pg_catalog.pg_statistic_ext s join "
-                                    "pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
-                                    " where s.stxrelid = $1" UNUSED},
+    {"statistics_owner",
+     "select pg_catalog.format('statistics object %I.%I belongs to %I, not to the table''s owner "
+     "%I',"
+     "         n.nspname, s.stxname, o.rolname, t.rolname),"
+     "       pg_catalog.format('ALTER STATISTICS %I.%I OWNER TO %I; or connect as a superuser.',"
+     "         n.nspname, s.stxname, t.rolname)"
+     "  from pg_catalog.pg_statistic_ext s join pg_catalog.pg_class c on c.oid = s.stxrelid"
+     "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+     "  join pg_catalog.pg_roles o on o.oid = s.stxowner"
+     "  join pg_catalog.pg_roles t on t.oid = c.relowner"
+     " where s.stxrelid = $1 and s.stxowner <> c.relowner"
+     "   and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)" UNUSED},
+    {"statistics_schema",
+     "select pg_catalog.format('role %I may not create statistics objects in schema %I (%I)',"
+     "         current_user, n.nspname, s.stxname),"
+     "       pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %I TO %I;', n.nspname, current_user)"
+     "  from pg_catalog.pg_statistic_ext s"
+     "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+     " where s.stxrelid = $1 and not (pg_catalog.has_schema_privilege(n.oid, 'create')"
+     "   and pg_catalog.has_schema_privilege(n.oid, 'usage'))" UNUSED},
     {"function",
      "select distinct pg_catalog.format('function %s depends on the table or its row type and is "
      "not"

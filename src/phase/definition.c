@@ -240,7 +240,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_run(conn, SQL_CLONE_CHECKS, &subject, err) &&
         definition_clone_sequences(run, conn, err) && definition_clone_indexes(run, conn, err) &&
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
-        definition_clone_hidden_triggers(run, conn, err) && definition_clone_rules(run, conn, err))
+        definition_clone_hidden_triggers(run, conn, err) &&
+        definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -283,7 +284,8 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
-        definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err)) {
+        definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
+        definition_read_statistics(run, conn, err)) {
         read_owner(run);
         return true;
     }

@@ -5,6 +5,7 @@
  *   definition_keys.c   foreign keys, both ways, and the stand-ins of their other tables
  *   definition_owned.c  sequences and privileges
  *   definition_rules.c  row level security and rules
+ *   definition_statistics.c  extended statistics
  *
  * Two parameters come first in nearly every query: $1 the oid of the table that is read, $2 the
  * table that its SQL is to be about, quoted and qualified.
@@ -60,5 +61,9 @@ NODISCARD bool definition_read_sequences(Migration *run, Conn *conn, Err *err);
 /* definition_rules.c */
 NODISCARD bool definition_clone_rules(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_rules(Migration *run, Conn *conn, Err *err);
+
+/* definition_statistics.c */
+NODISCARD bool definition_clone_statistics(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_statistics(Migration *run, Conn *conn, Err *err);
 
 #endif

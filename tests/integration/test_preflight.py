@@ -110,10 +110,6 @@ TABLE_CASES = {
         (PLAIN + "; create table o (id int); create rule r as on insert to o do also"
          " insert into t values (new.id, 1)", ALTER, "a rule of public.o depends", "Drop it first"),
     ],
-    "statistics": [
-        (PLAIN + "; create statistics st on id, n from t", ALTER, "statistics object public.st",
-         "DROP STATISTICS first"),
-    ],
     "function": [
         (PLAIN + "; create function f(r t) returns int language sql as 'select 1'", ALTER,
          r"function public.f\(public.t\) depends", "Drop it first"),
@@ -188,11 +184,11 @@ def test_set_unlogged(db, walter):
 
 
 def test_every_objection_is_shown_at_once(db, walter):
-    db.execute(PLAIN + "; create view v as select * from t; create statistics st on id, n from t;"
+    db.execute(PLAIN + "; create view v as select * from t; create table o (r t);"
                "create publication p for table t")
     result = refused(walter, ALTER, "view public.v depends", "Drop it first")
     assert re.search("error: publication p", result.stderr)
-    assert re.search("error: statistics object public.st", result.stderr)
+    assert re.search("error: column r of table public.o uses the row type", result.stderr)
     assert result.stderr.count("error: ") == 3
     assert result.stderr.count("hint: ") == 3
     assert_untouched(db)
@@ -311,6 +307,25 @@ def test_temporary_tables(db, walter, owner):
     db.execute(f"revoke temporary on database {db.name} from public")
     refused(walter.as_user(owner), ALTER, f"role {owner.user} may not create temporary tables",
             f"GRANT TEMPORARY ON DATABASE {db.name} TO {owner.user};")
+    assert_untouched(db)
+
+
+def test_statistics_owner(db, walter, owner):
+    db.execute(f"{PLAIN}; create statistics st on id, n from t; alter table t owner to {owner.user}")
+    refused(walter.as_user(owner), ALTER,
+            f"statistics object public.st belongs to postgres, not to the table's owner {owner.user}",
+            f"ALTER STATISTICS public.st OWNER TO {owner.user}; or connect as a superuser")
+    assert_untouched(db)
+
+
+def test_statistics_schema(db, walter, owner):
+    owner.execute(PLAIN)
+    db.execute("create schema s; create statistics s.st on id, n from t;"
+               f"alter schema s owner to {owner.user}; alter statistics s.st owner to {owner.user};"
+               "alter schema s owner to postgres")
+    refused(walter.as_user(owner), ALTER,
+            rf"role {owner.user} may not create statistics objects in schema s \(st\)",
+            f"GRANT USAGE, CREATE ON SCHEMA s TO {owner.user};")
     assert_untouched(db)
 
 
