@@ -53,6 +53,8 @@ static const char SQL_TABLES[] =
     "create table %S (end_lsn pg_lsn not null, open_lsn pg_lsn not null,"
     "                 ordinal bigint not null, changes bigint not null);"
     "insert into %S values ('0/0', '0/0', 0, 0);"
+    /* it has no key, and may be in a publication FOR ALL TABLES */
+    "alter table %S replica identity full;"
     "grant usage on schema walter to %I;"
     "grant select, update on %S to %I";
 
@@ -136,7 +138,7 @@ state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *e
             start->statement, start->plugin);
     buf_add_text(&sql, ";");
     sql_add(&sql, SQL_TABLES, names->fence, names->fence, names->position, names->position,
-            start->owner, names->position, start->owner);
+            names->position, start->owner, names->position, start->owner);
     if (!query_exec(conn, buf_text(&sql), err))
         return err_wrap(err, "recording the run");
     return true;

@@ -1,13 +1,15 @@
 /*
  * The preflight checks; see checks.h.  All are read-only, and each objection comes with its cure.
  *
- * Every query mentions its three parameters, so that all can be run alike.
+ * Every query mentions its four parameters, so that all can be run alike.
  */
 #include "phase/checks.h"
 
 #include <stddef.h>
 
-#define UNUSED " and ($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.text) is not null"
+#define UNUSED                                                             \
+    " and ($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.text, " \
+    "$4::pg_catalog.text) is not null"
 #define OBJECT_TO(what)                                                                           \
     "select pg_catalog.format('" what " %s depends on the table and is not carried over by this " \
     "version'"
@@ -199,18 +201,30 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_index x where x.indrelid = $1"
      "   and not (x.indisvalid and x.indisready and x.indislive)" UNUSED},
     {"publication",
-     "select case when p.puballtables then pg_catalog.format('publication %I is FOR ALL TABLES: its"
-     " subscribers would be sent the shadow table', p.pubname)"
-     "   else pg_catalog.format('publication %I publishes the table and is not carried over by this"
-     " version', p.pubname) end,"
-     "       case when p.puballtables then 'Replace it by a publication that lists its tables.'"
-     "         else 'ALTER PUBLICATION ... DROP TABLE (or TABLES IN SCHEMA) first, and ADD it again"
-     " afterwards.' end"
-     "  from pg_catalog.pg_publication p where (p.puballtables or exists ("
-     "    select from pg_catalog.pg_publication_tables t join pg_catalog.pg_class c"
-     "        on c.relname = t.tablename join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-     "       and n.nspname = t.schemaname"
-     "     where t.pubname = p.pubname and c.oid = $1))" UNUSED},
+     "select pg_catalog.format('publication %I is FOR ALL TABLES: its subscribers would be sent the"
+     " rows of the shadow table, and stop with an error where they have no such table', p.pubname),"
+     "       'Replace it by a publication that lists its tables, or, if its subscribers ignore"
+     " tables that they do not know, add --allow-all-tables-publication.'"
+     "  from pg_catalog.pg_publication p"
+     " where p.puballtables and $4 !~ 'all-tables-publication'" UNUSED},
+    {"publication_owner",
+     "select pg_catalog.format('publication %I, which publishes the table, belongs to %I, and role"
+     " %I may not give it the new table', p.pubname, o.rolname, current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; or connect as a superuser.', o.rolname,"
+     "         current_user)"
+     "  from pg_catalog.pg_publication_rel r"
+     "  join pg_catalog.pg_publication p on p.oid = r.prpubid"
+     "  join pg_catalog.pg_roles o on o.oid = p.pubowner"
+     " where r.prrelid = $1 and not pg_catalog.pg_has_role(p.pubowner, 'usage')" UNUSED},
+    {"subscription",
+     "select pg_catalog.format('the table is written by %s, which would go on writing the old one',"
+     "         pg_catalog.pg_describe_object('pg_catalog.pg_subscription'::pg_catalog.regclass,"
+     "           r.srsubid, 0)),"
+     "       'Take the table out of the subscription for the time of the run (ALTER SUBSCRIPTION "
+     "..."
+     " REFRESH PUBLICATION WITH (copy_data = false) after the publisher has dropped it from the"
+     " publication, and again after it was added), or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_subscription_rel r where r.srrelid = $1" UNUSED},
     {"row_security",
      "select pg_catalog.format('row level security is forced on %s, so not even its owner %I may"
      " read all of its rows', c.oid::pg_catalog.regclass, o.rolname),"

@@ -241,7 +241,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_clone_sequences(run, conn, err) && definition_clone_indexes(run, conn, err) &&
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
         definition_clone_hidden_triggers(run, conn, err) &&
-        definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err))
+        definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
+        definition_clone_publications(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -285,7 +286,8 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
         definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
-        definition_read_statistics(run, conn, err)) {
+        definition_read_statistics(run, conn, err) &&
+        definition_read_publications(run, conn, err)) {
         read_owner(run);
         return true;
     }

@@ -37,7 +37,8 @@ run_checks(Migration *run, const Check *checks, Err *err)
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Text) *connections = mem_format("%d", FIXED_CONNECTIONS + 2 * run->settings->jobs);
     const char *const params[] = {
-        oid, connections, run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json", NULL};
+        oid, connections, run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json",
+        run->settings->allow_all_tables_publication ? "all-tables-publication" : "", NULL};
     int objections = 0;
 
     for (int i = 0; checks[i].name != NULL; i++) {

@@ -90,12 +90,12 @@ TABLE_CASES = {
          "index public.t_n is invalid", "REINDEX INDEX CONCURRENTLY public.t_n;"),
     ],
     "publication": [
-        (PLAIN + "; create publication p for table t", ALTER, "publication p publishes the table",
-         "DROP TABLE"),
         (PLAIN + "; create publication p for all tables", ALTER, "publication p is FOR ALL TABLES",
-         "lists its tables"),
-        (PLAIN + "; create publication p for tables in schema public", ALTER,
-         "publication p publishes the table", "TABLES IN SCHEMA"),
+         "--allow-all-tables-publication"),
+    ],
+    "subscription": [
+        (PLAIN + "; insert into pg_subscription_rel values (4711, 't'::regclass, 'r', null)", ALTER,
+         "the table is written by ", "Take the table out of the subscription"),
     ],
     "policy": [
         (PLAIN + "; create table o (id int); create policy pol on o using"
@@ -185,7 +185,7 @@ def test_set_unlogged(db, walter):
 
 def test_every_objection_is_shown_at_once(db, walter):
     db.execute(PLAIN + "; create view v as select * from t; create table o (r t);"
-               "create publication p for table t")
+               "create publication p for all tables")
     result = refused(walter, ALTER, "view public.v depends", "Drop it first")
     assert re.search("error: publication p", result.stderr)
     assert re.search("error: column r of table public.o uses the row type", result.stderr)
@@ -307,6 +307,14 @@ def test_temporary_tables(db, walter, owner):
     db.execute(f"revoke temporary on database {db.name} from public")
     refused(walter.as_user(owner), ALTER, f"role {owner.user} may not create temporary tables",
             f"GRANT TEMPORARY ON DATABASE {db.name} TO {owner.user};")
+    assert_untouched(db)
+
+
+def test_publication_owner(db, walter, owner):
+    owner.execute(PLAIN)
+    db.execute("create publication p for table t")
+    refused(walter.as_user(owner), ALTER, "publication p, which publishes the table, belongs to",
+            f"GRANT {db.user} TO {owner.user}; or connect as a superuser")
     assert_untouched(db)
 
 
