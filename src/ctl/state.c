@@ -24,6 +24,8 @@ static const char SQL_PREPARE[] =
     "  system_identifier text not null,"
     "  timeline integer not null,"
     "  last_error text,"
+    "  former_identity text,"
+    "  identity_index oid,"
     "  started_at timestamptz not null default pg_catalog.now(),"
     "  phase_at timestamptz not null default pg_catalog.now());"
     "comment on schema walter is 'State of walter, the online ALTER TABLE tool'";
@@ -32,6 +34,13 @@ static const char SQL_PREPARE[] =
 static const char SQL_IS_READY[] =
     "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
     "    on n.oid = c.relnamespace where n.nspname = 'walter' and c.relname = 'run')";
+
+static const char SQL_KNOWS_IDENTITY[] =
+    "select exists (select from pg_catalog.pg_attribute where attname = 'identity_index'"
+    "   and attrelid = 'walter.run'::pg_catalog.regclass)";
+
+static const char SQL_ADD_IDENTITY[] =
+    "alter table walter.run add column former_identity text, add column identity_index oid";
 
 static const char SQL_LOCK[] =
     "select pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)";
@@ -61,6 +70,7 @@ static const char SQL_TABLES[] =
 static const char SQL_UNFINISHED[] =
     "select r.run, r.phase, r.original_oid, r.shadow_oid, r.table_name,"
     "       pg_catalog.to_char(r.started_at, 'YYYY-MM-DD HH24:MI:SS'), r.statement,"
+    "       coalesce(pg_catalog.to_jsonb(r)->>'former_identity', ''),"
     "       exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory'"
     "         and l.classid = " LOCK_CLASS " and l.objid = r.original_oid and l.objsubid = 2"
     "         and l.granted and l.database = (select oid from pg_catalog.pg_database"
@@ -144,6 +154,23 @@ state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *e
     return true;
 }
 
+bool
+state_note_identity(Conn *conn, const RunNames *names, uint32_t index_oid, const char *former,
+                    Err *err)
+{
+    AUTO(Text) *oid = mem_format("%u", index_oid);
+    AUTO(Rows) *known = NULL;
+
+    if (!query_simple(conn, SQL_KNOWS_IDENTITY, &known, err) ||
+        (!rows_bool(known, 0, 0) && !query_exec(conn, SQL_ADD_IDENTITY, err)) ||
+        !query_run(conn,
+                   "update walter.run set former_identity = $1,"
+                   " identity_index = $2::text::pg_catalog.oid where run = $3",
+                   (const char *const[]){former, oid, names->run, NULL}, NULL, err))
+        return err_wrap(err, "recording the replica identity");
+    return true;
+}
+
 char *
 state_phase_sql(const RunNames *names, const char *phase)
 {
@@ -212,7 +239,10 @@ state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
         run->table = arena_copy(arena, rows_text(rows, i, 4), strlen(rows_text(rows, i, 4)));
         run->started_at = arena_copy(arena, rows_text(rows, i, 5), strlen(rows_text(rows, i, 5)));
         run->statement = arena_copy(arena, rows_text(rows, i, 6), strlen(rows_text(rows, i, 6)));
-        run->alive = rows_bool(rows, i, 7);
+        if (rows_text(rows, i, 7)[0] != '\0')
+            run->former_identity =
+                arena_copy(arena, rows_text(rows, i, 7), strlen(rows_text(rows, i, 7)));
+        run->alive = rows_bool(rows, i, 8);
     }
     *count = rows_count(rows);
     return true;

@@ -260,6 +260,22 @@ catalog_read_table(Conn *conn, uint32_t oid, Arena *arena, TableShape *out, Err 
     return true;
 }
 
+bool
+catalog_read_key(Conn *conn, uint32_t index_oid, Arena *arena, TableShape *shape, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", index_oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn,
+                   "select indnkeyatts, indkey from pg_catalog.pg_index"
+                   " where indexrelid = $1::pg_catalog.oid",
+                   (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the definition of index %u", index_oid);
+    shape->key_index_oid = index_oid;
+    fill_key(rows_text(rows, 0, 1), (int)rows_int(rows, 0, 0), arena, shape);
+    return true;
+}
+
 int
 catalog_find_attnum(const TableShape *shape, int attnum)
 {

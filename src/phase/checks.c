@@ -7,6 +7,8 @@
 
 #include <stddef.h>
 
+#include "phase/identity.h"
+
 #define UNUSED                                                             \
     " and ($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.text, " \
     "$4::pg_catalog.text) is not null"
@@ -171,21 +173,21 @@ const Check CHECKS_TABLE[] = {
      " published, its rows could not be updated or deleted any more', c.oid::pg_catalog.regclass)"
      "   else pg_catalog.format('%s has no primary key (or a deferrable one), and rows cannot be"
      " followed', c.oid::pg_catalog.regclass) end,"
-     "       coalesce((select pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I;',"
-     "           c.oid::pg_catalog.regclass, ic.relname)"
-     "          from pg_catalog.pg_index x join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
-     "         where x.indrelid = c.oid and x.indisunique and x.indimmediate and x.indisvalid"
-     "           and x.indpred is null and x.indexprs is null and not exists ("
-     "             select from pg_catalog.unnest((x.indkey::pg_catalog.int2[])[0:x.indnkeyatts-1]) "
-     "k"
-     "               join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k"
-     "              where not a.attnotnull) order by x.indisprimary desc, ic.relname limit 1),"
+     "       coalesce(case when b.relname is not null then pg_catalog.format('ALTER TABLE %s "
+     "REPLICA IDENTITY USING INDEX %I; or add"
+     " --set-replica-identity, which does so for the time of the run.',"
+     "           c.oid::pg_catalog.regclass, b.relname) end,"
      "         'Add a primary key, or a unique index on NOT NULL columns and make it the replica"
      " identity.')"
-     "  from pg_catalog.pg_class c where c.oid = $1 and not exists ("
+     "  from pg_catalog.pg_class c left join lateral ("
+     "    select ic.relname from pg_catalog.pg_index x"
+     "      join pg_catalog.pg_class ic on ic.oid = x.indexrelid where " IDENTITY_USABLE
+     "     order by " IDENTITY_BEST_FIRST " limit 1) b on true"
+     " where c.oid = $1 and not exists ("
      "    select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisvalid"
      "       and i.indimmediate and case c.relreplident when 'i' then i.indisreplident"
-     "           when 'n' then false else i.indisprimary end)" UNUSED},
+     "           when 'n' then false else i.indisprimary end)"
+     "   and (b.relname is null or c.relreplident = 'i' or $4 !~ 'set-replica-identity')" UNUSED},
     {"generated_key",
      "select pg_catalog.format('key column %I is a generated column, which the stream leaves out',"
      "         a.attname), 'Choose another REPLICA IDENTITY USING INDEX.'"

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "pg/sql.h"
 #include "phase/definition_internal.h"
+#include "phase/identity.h"
 
 /* Names are the same on both tables at this point, so columns are matched by name. */
 static const char SQL_CLONE_COLUMNS[] =
@@ -280,7 +281,9 @@ bool
 definition_read(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
+    AUTO(Text) *identity = identity_restore_sql(run);
 
+    definition_add(run, &run->definition.swap, identity);
     if (definition_read_indexes(run, conn, err) && definition_drop_old_keys(run, conn, err) &&
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
