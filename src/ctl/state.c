@@ -9,8 +9,11 @@
 /* First half of the advisory lock's key: "WALT". */
 #define LOCK_CLASS "1463897172"
 
+/* Two runs that begin at the same time would stumble over each other's GRANT on the schema. */
+static const char SQL_ONE_AT_A_TIME[] =
+    "select pg_catalog.pg_advisory_xact_lock(" LOCK_CLASS ", 0)";
+
 static const char SQL_PREPARE[] =
-    "select pg_catalog.pg_advisory_xact_lock(" LOCK_CLASS ", 0);"
     "create schema if not exists walter;"
     "create table if not exists walter.run ("
     "  run text primary key,"
@@ -105,7 +108,8 @@ state_prepare(Conn *conn, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_simple(conn, SQL_IS_READY, &rows, err) ||
+    if (!query_exec(conn, SQL_ONE_AT_A_TIME, err) ||
+        !query_simple(conn, SQL_IS_READY, &rows, err) ||
         (!rows_bool(rows, 0, 0) && !query_exec(conn, SQL_PREPARE, err)))
         return err_wrap(err, "preparing schema walter");
     return true;
