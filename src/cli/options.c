@@ -45,6 +45,15 @@ const Option OPTIONS[] = {
      .group = GROUP_TASK, .commands = FOR_PERFORM, FIELD(skip_foreign_key_validation),
      .help = "Leave the foreign keys NOT VALID after the swap, to be validated by hand. They are "
              "enforced for new rows all the same."},
+    {.name = "set-replica-identity", .letters = "", .type = OPTION_FLAG, .group = GROUP_TASK,
+     .commands = FOR_PERFORM, FIELD(set_replica_identity),
+     .help = "If the table has no primary key, make a unique index on NOT NULL columns its replica "
+             "identity for the time of the run. Takes a brief exclusive lock at the beginning."},
+    {.name = "allow-all-tables-publication", .letters = "", .type = OPTION_FLAG,
+     .group = GROUP_TASK, .commands = FOR_PERFORM, FIELD(allow_all_tables_publication),
+     .help = "Go ahead although a publication FOR ALL TABLES sends the rows of the new table to its "
+             "subscribers while it is filled. A PostgreSQL subscriber stops with an error at the "
+             "first of them: this is for subscribers that ignore tables they do not know."},
 
     {.name = "dbname", .letters = "d", .type = OPTION_TEXT, .group = GROUP_CONNECTION,
      .commands = FOR_RUNS, FIELD(dbname), .value_name = "DBNAME", .empty_is_unset = true,

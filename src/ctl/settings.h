@@ -38,7 +38,9 @@ typedef struct Settings {
     bool verbose;
     bool drop; /* drop the old table at the end */
     bool skip_foreign_key_validation;
-    bool yes; /* do not ask */
+    bool set_replica_identity;         /* for the time of the run, where the table has none */
+    bool allow_all_tables_publication; /* subscribers may be sent the shadow's rows */
+    bool yes;                          /* do not ask */
 
     /* speed */
     int jobs;                 /* copy pipes and index builds at a time, 1..32 */

@@ -9,8 +9,11 @@
 /* First half of the advisory lock's key: "WALT". */
 #define LOCK_CLASS "1463897172"
 
+/* Two runs that begin at the same time would stumble over each other's GRANT on the schema. */
+static const char SQL_ONE_AT_A_TIME[] =
+    "select pg_catalog.pg_advisory_xact_lock(" LOCK_CLASS ", 0)";
+
 static const char SQL_PREPARE[] =
-    "select pg_catalog.pg_advisory_xact_lock(" LOCK_CLASS ", 0);"
     "create schema if not exists walter;"
     "create table if not exists walter.run ("
     "  run text primary key,"
@@ -24,6 +27,8 @@ static const char SQL_PREPARE[] =
     "  system_identifier text not null,"
     "  timeline integer not null,"
     "  last_error text,"
+    "  former_identity text,"
+    "  identity_index oid,"
     "  started_at timestamptz not null default pg_catalog.now(),"
     "  phase_at timestamptz not null default pg_catalog.now());"
     "comment on schema walter is 'State of walter, the online ALTER TABLE tool'";
@@ -32,6 +37,13 @@ static const char SQL_PREPARE[] =
 static const char SQL_IS_READY[] =
     "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
     "    on n.oid = c.relnamespace where n.nspname = 'walter' and c.relname = 'run')";
+
+static const char SQL_KNOWS_IDENTITY[] =
+    "select exists (select from pg_catalog.pg_attribute where attname = 'identity_index'"
+    "   and attrelid = 'walter.run'::pg_catalog.regclass)";
+
+static const char SQL_ADD_IDENTITY[] =
+    "alter table walter.run add column former_identity text, add column identity_index oid";
 
 static const char SQL_LOCK[] =
     "select pg_catalog.pg_try_advisory_lock(" LOCK_CLASS ", $1::integer)";
@@ -53,12 +65,15 @@ static const char SQL_TABLES[] =
     "create table %S (end_lsn pg_lsn not null, open_lsn pg_lsn not null,"
     "                 ordinal bigint not null, changes bigint not null);"
     "insert into %S values ('0/0', '0/0', 0, 0);"
+    /* it has no key, and may be in a publication FOR ALL TABLES */
+    "alter table %S replica identity full;"
     "grant usage on schema walter to %I;"
     "grant select, update on %S to %I";
 
 static const char SQL_UNFINISHED[] =
     "select r.run, r.phase, r.original_oid, r.shadow_oid, r.table_name,"
     "       pg_catalog.to_char(r.started_at, 'YYYY-MM-DD HH24:MI:SS'), r.statement,"
+    "       coalesce(pg_catalog.to_jsonb(r)->>'former_identity', ''),"
     "       exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory'"
     "         and l.classid = " LOCK_CLASS " and l.objid = r.original_oid and l.objsubid = 2"
     "         and l.granted and l.database = (select oid from pg_catalog.pg_database"
@@ -93,7 +108,8 @@ state_prepare(Conn *conn, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_simple(conn, SQL_IS_READY, &rows, err) ||
+    if (!query_exec(conn, SQL_ONE_AT_A_TIME, err) ||
+        !query_simple(conn, SQL_IS_READY, &rows, err) ||
         (!rows_bool(rows, 0, 0) && !query_exec(conn, SQL_PREPARE, err)))
         return err_wrap(err, "preparing schema walter");
     return true;
@@ -136,9 +152,26 @@ state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *e
             start->statement, start->plugin);
     buf_add_text(&sql, ";");
     sql_add(&sql, SQL_TABLES, names->fence, names->fence, names->position, names->position,
-            start->owner, names->position, start->owner);
+            names->position, start->owner, names->position, start->owner);
     if (!query_exec(conn, buf_text(&sql), err))
         return err_wrap(err, "recording the run");
+    return true;
+}
+
+bool
+state_note_identity(Conn *conn, const RunNames *names, uint32_t index_oid, const char *former,
+                    Err *err)
+{
+    AUTO(Text) *oid = mem_format("%u", index_oid);
+    AUTO(Rows) *known = NULL;
+
+    if (!query_simple(conn, SQL_KNOWS_IDENTITY, &known, err) ||
+        (!rows_bool(known, 0, 0) && !query_exec(conn, SQL_ADD_IDENTITY, err)) ||
+        !query_run(conn,
+                   "update walter.run set former_identity = $1,"
+                   " identity_index = $2::text::pg_catalog.oid where run = $3",
+                   (const char *const[]){former, oid, names->run, NULL}, NULL, err))
+        return err_wrap(err, "recording the replica identity");
     return true;
 }
 
@@ -210,7 +243,10 @@ state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
         run->table = arena_copy(arena, rows_text(rows, i, 4), strlen(rows_text(rows, i, 4)));
         run->started_at = arena_copy(arena, rows_text(rows, i, 5), strlen(rows_text(rows, i, 5)));
         run->statement = arena_copy(arena, rows_text(rows, i, 6), strlen(rows_text(rows, i, 6)));
-        run->alive = rows_bool(rows, i, 7);
+        if (rows_text(rows, i, 7)[0] != '\0')
+            run->former_identity =
+                arena_copy(arena, rows_text(rows, i, 7), strlen(rows_text(rows, i, 7)));
+        run->alive = rows_bool(rows, i, 8);
     }
     *count = rows_count(rows);
     return true;

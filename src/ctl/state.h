@@ -44,7 +44,8 @@ typedef struct RunRecord {
     const char *table;   /* quoted, qualified: as the operator knows it */
     const char *started_at;
     const char *statement;
-    bool alive; /* a session holds the run's advisory lock */
+    const char *former_identity; /* replica identity to be restored, or NULL */
+    bool alive;                  /* a session holds the run's advisory lock */
 } RunRecord;
 
 /*
@@ -76,6 +77,13 @@ typedef struct RunStart {
  * open, in which it also creates the shadow: either all of it exists or nothing.
  */
 NODISCARD bool state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *err);
+
+/*
+ * Note which replica identity the original had ("default", "full", "nothing") and which index is to
+ * be it, in the transaction that the caller has open.  Older state tables get the columns for it.
+ */
+NODISCARD bool state_note_identity(Conn *conn, const RunNames *names, uint32_t index_oid,
+                                   const char *former, Err *err);
 
 /* Note the phase that begins. */
 NODISCARD bool state_set_phase(Conn *control, const RunNames *names, const char *phase, Err *err);

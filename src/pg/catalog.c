@@ -209,7 +209,9 @@ static const char SQL_DIGEST[] =
     "     and d.refobjid in (t.reltype, (select y.typarray from pg_catalog.pg_type y"
     "                                     where y.oid = t.reltype))"
     "  union all"
-    "  select pg_catalog.concat_ws(' ', 'publication', p.oid)"
+    "  select pg_catalog.concat_ws(' ', 'publication', p.oid, p.pubname, (select"
+    "         pg_catalog.to_jsonb(r) from pg_catalog.pg_publication_rel r"
+    "          where r.prpubid = p.oid and r.prrelid = t.id))"
     "    from pg_catalog.pg_publication p, t where p.puballtables or exists ("
     "         select from pg_catalog.pg_publication_rel r where r.prpubid = p.oid"
     "            and r.prrelid = t.id and p.pubname !~ '^walter_[0-9a-f]{8}$')"
@@ -217,7 +219,8 @@ static const char SQL_DIGEST[] =
     "  select pg_catalog.concat_ws(' ', 'inherits', inhrelid, inhparent)"
     "    from pg_catalog.pg_inherits i, t where i.inhrelid = t.id or i.inhparent = t.id"
     "  union all"
-    "  select pg_catalog.concat_ws(' ', 'statistics', pg_catalog.pg_get_statisticsobjdef(s.oid))"
+    "  select pg_catalog.concat_ws(' ', 'statistics', pg_catalog.pg_get_statisticsobjdef(s.oid),"
+    "         s.stxowner, pg_catalog.to_jsonb(s)->>'stxstattarget')"
     "    from pg_catalog.pg_statistic_ext s, t where s.stxrelid = t.id"
     "  union all" TYPE_LINES "  union all" SEQUENCE_LINES ")"
     "select pg_catalog.md5(coalesce(pg_catalog.string_agg(line, E'\\n' order by line), ''))"
@@ -322,6 +325,22 @@ catalog_read_table(Conn *conn, uint32_t oid, Arena *arena, TableShape *out, Err 
     if (shape.key_index_oid != 0)
         fill_key(rows_text(table, 0, 7), (int)rows_int(table, 0, 6), arena, &shape);
     *out = shape;
+    return true;
+}
+
+bool
+catalog_read_key(Conn *conn, uint32_t index_oid, Arena *arena, TableShape *shape, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", index_oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn,
+                   "select indnkeyatts, indkey from pg_catalog.pg_index"
+                   " where indexrelid = $1::pg_catalog.oid",
+                   (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the definition of index %u", index_oid);
+    shape->key_index_oid = index_oid;
+    fill_key(rows_text(rows, 0, 1), (int)rows_int(rows, 0, 0), arena, shape);
     return true;
 }
 

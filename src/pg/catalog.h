@@ -54,6 +54,10 @@ typedef struct TableShape {
 NODISCARD bool catalog_read_table(Conn *conn, uint32_t oid, Arena *arena, TableShape *out,
                                   Err *err);
 
+/* Take the columns of a unique index for the table's key. */
+NODISCARD bool catalog_read_key(Conn *conn, uint32_t index_oid, Arena *arena, TableShape *shape,
+                                Err *err);
+
 /* The live column of that attnum or name as an index into columns, -1 when there is none. */
 int catalog_find_attnum(const TableShape *shape, int attnum);
 int catalog_find_column(const TableShape *shape, const char *name);

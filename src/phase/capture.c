@@ -13,6 +13,7 @@
 #include "pg/repl.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
+#include "phase/identity.h"
 #include "phase/migration.h"
 #include "phase/stream.h"
 
@@ -26,25 +27,29 @@ struct Capture {
     int64_t reported_us;
 };
 
-/* Who keeps us from publishing the table: sessions with a lock that only DDL and vacuum take. */
+/*
+ * Who keeps us from publishing the table: sessions with a lock that only DDL and vacuum take; and who
+ * from setting its identity: sessions with any lock.
+ */
 static bool
-report_ddl(Migration *run, Err *err)
+report_locks(Migration *run, const char *why, bool any, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.format('pid %s, user %s, %s', l.pid, a.usename,"
         "         pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80))"
         "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)"
         " where l.locktype = 'relation' and l.relation = $1::pg_catalog.oid and l.granted"
-        "   and l.mode in ('ShareUpdateExclusiveLock', 'ShareLock', 'ShareRowExclusiveLock',"
-        "                  'ExclusiveLock', 'AccessExclusiveLock')"
+        "   and ($2 = 'any' or l.mode in ('ShareUpdateExclusiveLock', 'ShareLock',"
+        "     'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))"
         "   and l.database = (select oid from pg_catalog.pg_database"
         "                      where datname = pg_catalog.current_database())";
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Rows) *rows = NULL;
 
-    if (!query_run(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
+    if (!query_run(run->control, SQL, (const char *const[]){oid, any ? "any" : "ddl", NULL}, &rows,
+                   err))
         return false;
-    log_info("waiting for VACUUM or DDL on %s to end", run->original.qualified);
+    log_info("%s", why);
     for (int i = 0; i < rows_count(rows) && i < 5; i++)
         log_info("  %s", rows_text(rows, i, 0) == NULL ? "unknown" : rows_text(rows, i, 0));
     return true;
@@ -79,21 +84,51 @@ publish(Migration *run, Err *err)
     return ok;
 }
 
+/* Identity before publication: without one, the application could not write any more. */
 static bool
-create_publication(Migration *run, Err *err)
+prepare_once(Migration *run, Err *err)
 {
-    while (!publish(run, err)) {
+    if (!identity_set(run, err))
+        return false;
+    if (run->settings->plugin != PLUGIN_PGOUTPUT || publish(run, err))
+        return true;
+    return err_wrap(err, "creating the publication");
+}
+
+/* The pulses for the identity's lock come often, and are reported now and then. */
+static bool
+report_wait_for_table(Migration *run, Err *err)
+{
+    bool for_identity = run->identity.index != NULL && !run->identity.is_set;
+    AUTO(Text) *why =
+        for_identity
+            ? mem_format("waiting for a moment when nobody uses %s, to set its replica identity",
+                         run->original.qualified)
+            : mem_format("waiting for VACUUM or DDL on %s to end", run->original.qualified);
+    int64_t now_us = clock_now_us();
+
+    if (for_identity && run->capture->reported_us != 0 &&
+        now_us - run->capture->reported_us < REPORT_INTERVAL_US)
+        return true;
+    run->capture->reported_us = now_us;
+    return report_locks(run, why, for_identity, err);
+}
+
+static bool
+prepare_table(Migration *run, Err *err)
+{
+    while (!prepare_once(run, err)) {
         if (err->kind != ERR_RETRY)
-            return err_wrap(err, "creating the publication");
+            return false;
         if (is_late(run)) {
             err->kind = ERR_CUTOVER;
-            err_hint(err, "Wait for the VACUUM or DDL on the table to end, or raise "
+            err_hint(err, "Wait for what keeps a lock on the table to end, or raise "
                           "--slot-timeout.");
             return err_wrap(err, "the table could not be published within %lld s",
                             (long long)run->settings->slot_timeout_s);
         }
         err_clear(err);
-        if (!report_ddl(run, err) || !loop_pause(run->loop, 500000, err))
+        if (!report_wait_for_table(run, err) || !loop_pause(run->loop, 500000, err))
             return false;
     }
     return true;
@@ -106,7 +141,7 @@ capture_enter(Migration *run, Err *err)
 
     run->capture = capture;
     capture->started_us = clock_now_us();
-    if (run->settings->plugin == PLUGIN_PGOUTPUT && !create_publication(run, err))
+    if (!prepare_table(run, err))
         return false;
     capture->reported_us = clock_now_us() - REPORT_INTERVAL_US + FIRST_REPORT_US;
     capture->conn = migration_connect(run, CONN_REPLICATION, "stream", err);

@@ -1,13 +1,17 @@
 /*
  * The preflight checks; see checks.h.  All are read-only, and each objection comes with its cure.
  *
- * Every query mentions its three parameters, so that all can be run alike.
+ * Every query mentions its four parameters, so that all can be run alike.
  */
 #include "phase/checks.h"
 
 #include <stddef.h>
 
-#define UNUSED " and ($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.text) is not null"
+#include "phase/identity.h"
+
+#define UNUSED                                                             \
+    " and ($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.text, " \
+    "$4::pg_catalog.text) is not null"
 #define OBJECT_TO(what)                                                                           \
     "select pg_catalog.format('" what " %s depends on the table and is not carried over by this " \
     "version'"
@@ -169,21 +173,21 @@ const Check CHECKS_TABLE[] = {
      " published, its rows could not be updated or deleted any more', c.oid::pg_catalog.regclass)"
      "   else pg_catalog.format('%s has no primary key (or a deferrable one), and rows cannot be"
      " followed', c.oid::pg_catalog.regclass) end,"
-     "       coalesce((select pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY USING INDEX %I;',"
-     "           c.oid::pg_catalog.regclass, ic.relname)"
-     "          from pg_catalog.pg_index x join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
-     "         where x.indrelid = c.oid and x.indisunique and x.indimmediate and x.indisvalid"
-     "           and x.indpred is null and x.indexprs is null and not exists ("
-     "             select from pg_catalog.unnest((x.indkey::pg_catalog.int2[])[0:x.indnkeyatts-1]) "
-     "k"
-     "               join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attnum = k"
-     "              where not a.attnotnull) order by x.indisprimary desc, ic.relname limit 1),"
+     "       coalesce(case when b.relname is not null then pg_catalog.format('ALTER TABLE %s "
+     "REPLICA IDENTITY USING INDEX %I; or add"
+     " --set-replica-identity, which does so for the time of the run.',"
+     "           c.oid::pg_catalog.regclass, b.relname) end,"
      "         'Add a primary key, or a unique index on NOT NULL columns and make it the replica"
      " identity.')"
-     "  from pg_catalog.pg_class c where c.oid = $1 and not exists ("
+     "  from pg_catalog.pg_class c left join lateral ("
+     "    select ic.relname from pg_catalog.pg_index x"
+     "      join pg_catalog.pg_class ic on ic.oid = x.indexrelid where " IDENTITY_USABLE
+     "     order by " IDENTITY_BEST_FIRST " limit 1) b on true"
+     " where c.oid = $1 and not exists ("
      "    select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisvalid"
      "       and i.indimmediate and case c.relreplident when 'i' then i.indisreplident"
-     "           when 'n' then false else i.indisprimary end)" UNUSED},
+     "           when 'n' then false else i.indisprimary end)"
+     "   and (b.relname is null or c.relreplident = 'i' or $4 !~ 'set-replica-identity')" UNUSED},
     {"generated_key",
      "select pg_catalog.format('key column %I is a generated column, which the stream leaves out',"
      "         a.attname), 'Choose another REPLICA IDENTITY USING INDEX.'"
@@ -199,30 +203,44 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_index x where x.indrelid = $1"
      "   and not (x.indisvalid and x.indisready and x.indislive)" UNUSED},
     {"publication",
-     "select case when p.puballtables then pg_catalog.format('publication %I is FOR ALL TABLES: its"
-     " subscribers would be sent the shadow table', p.pubname)"
-     "   else pg_catalog.format('publication %I publishes the table and is not carried over by this"
-     " version', p.pubname) end,"
-     "       case when p.puballtables then 'Replace it by a publication that lists its tables.'"
-     "         else 'ALTER PUBLICATION ... DROP TABLE (or TABLES IN SCHEMA) first, and ADD it again"
-     " afterwards.' end"
-     "  from pg_catalog.pg_publication p where p.pubname !~ '^walter_[0-9a-f]{8}$'"
-     "   and (p.puballtables or exists ("
-     "    select from pg_catalog.pg_publication_tables t join pg_catalog.pg_class c"
-     "        on c.relname = t.tablename join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-     "       and n.nspname = t.schemaname"
-     "     where t.pubname = p.pubname and c.oid = $1))" UNUSED},
+     "select pg_catalog.format('publication %I is FOR ALL TABLES: its subscribers would be sent the"
+     " rows of the shadow table, and stop with an error where they have no such table', p.pubname),"
+     "       'Replace it by a publication that lists its tables, or, if its subscribers ignore"
+     " tables that they do not know, add --allow-all-tables-publication.'"
+     "  from pg_catalog.pg_publication p"
+     " where p.puballtables and $4 !~ 'all-tables-publication'" UNUSED},
+    {"publication_owner",
+     "select pg_catalog.format('publication %I, which publishes the table, belongs to %I, and role"
+     " %I may not give it the new table', p.pubname, o.rolname, current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; or connect as a superuser.', o.rolname,"
+     "         current_user)"
+     "  from pg_catalog.pg_publication_rel r"
+     "  join pg_catalog.pg_publication p on p.oid = r.prpubid"
+     "  join pg_catalog.pg_roles o on o.oid = p.pubowner"
+     " where r.prrelid = $1 and not pg_catalog.pg_has_role(p.pubowner, 'usage')" UNUSED},
+    {"subscription",
+     "select pg_catalog.format('the table is written by %s, which would go on writing the old one',"
+     "         pg_catalog.pg_describe_object('pg_catalog.pg_subscription'::pg_catalog.regclass,"
+     "           r.srsubid, 0)),"
+     "       'Take the table out of the subscription for the time of the run (ALTER SUBSCRIPTION "
+     "..."
+     " REFRESH PUBLICATION WITH (copy_data = false) after the publisher has dropped it from the"
+     " publication, and again after it was added), or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_subscription_rel r where r.srrelid = $1" UNUSED},
     {"row_security",
-     "select pg_catalog.format('row level security is enabled on %s and is not carried over by this"
-     " version', c.oid::pg_catalog.regclass), 'Use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_class c where c.oid = $1"
-     "   and (c.relrowsecurity or c.relforcerowsecurity)" UNUSED},
+     "select pg_catalog.format('row level security is forced on %s, so not even its owner %I may"
+     " read all of its rows', c.oid::pg_catalog.regclass, o.rolname),"
+     "       pg_catalog.format('ALTER ROLE %I BYPASSRLS; or, until the run is over, ALTER TABLE %s"
+     " NO FORCE ROW LEVEL SECURITY;', o.rolname, c.oid::pg_catalog.regclass)"
+     "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
+     " where c.oid = $1 and c.relrowsecurity and c.relforcerowsecurity"
+     "   and not (o.rolsuper or o.rolbypassrls)" UNUSED},
     {"policy",
      OBJECT_TO(
          "policy") ", pg_catalog.format('%I on %s', p.polname, p.polrelid::pg_catalog.regclass)),"
                    "       'Drop it first and create it again afterwards, or use plain ALTER "
                    "TABLE.'"
-                   "  from pg_catalog.pg_policy p where (p.polrelid = $1 or exists ("
+                   "  from pg_catalog.pg_policy p where (p.polrelid <> $1 and exists ("
                    "    select from pg_catalog.pg_depend d where d.objid = p.oid and d.refobjid = "
                    "$1"
                    "       and d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass"
@@ -238,17 +256,26 @@ const Check CHECKS_TABLE[] = {
      "   and (d.refobjid = $1 or d.refobjid in (select t.oid from pg_catalog.pg_type t"
      "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
      "          where t.typrelid = $1)) and v.oid <> $1" UNUSED},
-    {"rule",
-     OBJECT_TO(
-         "rule") ", pg_catalog.quote_ident(r.rulename)),"
-                 "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
-                 "  from pg_catalog.pg_rewrite r where r.ev_class = $1" UNUSED},
-    {"statistics",
-     OBJECT_TO("statistics object") ", pg_catalog.format('%I.%I', n.nspname, s.stxname)),"
-                                    "       'DROP STATISTICS first and create it again afterwards.'"
-                                    "  from pg_catalog.pg_statistic_ext s join "
-                                    "pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
-                                    " where s.stxrelid = $1" UNUSED},
+    {"statistics_owner",
+     "select pg_catalog.format('statistics object %I.%I belongs to %I, not to the table''s owner "
+     "%I',"
+     "         n.nspname, s.stxname, o.rolname, t.rolname),"
+     "       pg_catalog.format('ALTER STATISTICS %I.%I OWNER TO %I; or connect as a superuser.',"
+     "         n.nspname, s.stxname, t.rolname)"
+     "  from pg_catalog.pg_statistic_ext s join pg_catalog.pg_class c on c.oid = s.stxrelid"
+     "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+     "  join pg_catalog.pg_roles o on o.oid = s.stxowner"
+     "  join pg_catalog.pg_roles t on t.oid = c.relowner"
+     " where s.stxrelid = $1 and s.stxowner <> c.relowner"
+     "   and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)" UNUSED},
+    {"statistics_schema",
+     "select pg_catalog.format('role %I may not create statistics objects in schema %I (%I)',"
+     "         current_user, n.nspname, s.stxname),"
+     "       pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %I TO %I;', n.nspname, current_user)"
+     "  from pg_catalog.pg_statistic_ext s"
+     "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+     " where s.stxrelid = $1 and not (pg_catalog.has_schema_privilege(n.oid, 'create')"
+     "   and pg_catalog.has_schema_privilege(n.oid, 'usage'))" UNUSED},
     {"function",
      "select distinct pg_catalog.format('function %s depends on the table or its row type and is "
      "not"

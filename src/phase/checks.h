@@ -8,7 +8,7 @@
 /*
  * Columns: the objection (one line, names quoted), and what to do about it.
  * Parameters of all: $1 oid of the table, $2 connections that the run will open, $3 'pgoutput' or
- * 'wal2json'.
+ * 'wal2json', $4 what the operator has consented to: 'all-tables-publication', or nothing.
  */
 typedef struct Check {
     const char *name; /* for the documentation and the tests */

@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
+#include "phase/identity.h"
 #include "phase/migration.h"
 
 static const int64_t PATIENCE_US = 20 * INT64_C(1000000);
@@ -128,6 +129,7 @@ static bool
 remove_run(Conn *conn, const RunNames *names, int spare_pid, Arena *arena, Err *err)
 {
     AUTO(Text) *publication = sql_build("drop publication if exists %I", names->publication);
+    Err identity = {0};
     const char *phase;
 
     if (!end_sessions(conn, names, spare_pid, err) || !drop_slot(conn, names, err) ||
@@ -137,11 +139,20 @@ remove_run(Conn *conn, const RunNames *names, int spare_pid, Arena *arena, Err *
         return true;
     if (!run_ddl(conn, publication, err))
         return err_wrap(err, "dropping the publication \"%s\"", names->publication);
+    /* where a lock is in the way of this, the rest is removed all the same, and the row stays */
+    if (!is_swapped(phase) && !identity_restore(conn, names, &identity) && conn_is_lost(conn)) {
+        *err = identity;
+        return false;
+    }
     if (!drop_shadow(conn, names, err) || !drop_empty_schema(conn, names->shadow_schema, err))
         return false;
     /* after the swap this schema holds the old table, which is the operator's */
     if (!is_swapped(phase) && !drop_empty_schema(conn, names->schema, err))
         return false;
+    if (identity.kind != ERR_NONE) {
+        *err = identity;
+        return false;
+    }
     return state_end_run(conn, names, !is_swapped(phase), err);
 }
 
@@ -199,6 +210,8 @@ show_dead(const RunRecord *run)
                run->table, run->names.schema);
     else
         printf("  schemas            %s, %s\n", run->names.shadow_schema, run->names.schema);
+    if (run->former_identity != NULL && !is_swapped(run->phase))
+        printf("  replica identity   back to %s\n", run->former_identity);
     printf("  helper tables      %s, %s\n", run->names.fence, run->names.position);
 }
 

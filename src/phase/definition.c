@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "pg/sql.h"
 #include "phase/definition_internal.h"
+#include "phase/identity.h"
 
 /* Names are the same on both tables at this point, so columns are matched by name. */
 static const char SQL_CLONE_COLUMNS[] =
@@ -113,6 +114,12 @@ static const char SQL_STRIP[] =
     "  union all"
     "  select 3, pg_catalog.format('drop trigger %I on %s', tgname, $2)"
     "    from pg_catalog.pg_trigger where tgrelid = $1::pg_catalog.oid and not tgisinternal"
+    "  union all"
+    "  select 3, pg_catalog.format('drop policy %I on %s', polname, $2)"
+    "    from pg_catalog.pg_policy where polrelid = $1::pg_catalog.oid"
+    "  union all"
+    "  select 3, pg_catalog.format('drop rule %I on %s', rulename, $2)"
+    "    from pg_catalog.pg_rewrite where ev_class = $1::pg_catalog.oid"
     "  union all"
     "  select 4, pg_catalog.format('drop index %I.%I', n.nspname, ic.relname)"
     "    from pg_catalog.pg_index x join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
@@ -266,7 +273,9 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_run(conn, SQL_CLONE_CHECKS, &subject, err) &&
         definition_clone_sequences(run, conn, err) && definition_clone_indexes(run, conn, err) &&
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
-        definition_clone_hidden_triggers(run, conn, err))
+        definition_clone_hidden_triggers(run, conn, err) &&
+        definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
+        definition_clone_publications(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -304,13 +313,17 @@ bool
 definition_read(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
+    AUTO(Text) *identity = identity_restore_sql(run);
 
+    definition_add(run, &run->definition.swap, identity);
     if (definition_list(run, conn, SQL_SURFACE, &subject, &run->definition.surface, err) &&
         definition_read_indexes(run, conn, err) && definition_drop_old_keys(run, conn, err) &&
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
-        definition_read_sequences(run, conn, err)) {
+        definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
+        definition_read_statistics(run, conn, err) &&
+        definition_read_publications(run, conn, err)) {
         read_owner(run);
         return true;
     }

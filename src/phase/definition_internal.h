@@ -4,6 +4,9 @@
  *   definition_index.c  indexes and the constraints on them
  *   definition_keys.c   foreign keys, both ways, and the stand-ins of their other tables
  *   definition_owned.c  sequences and privileges
+ *   definition_rules.c  row level security and rules
+ *   definition_statistics.c  extended statistics
+ *   definition_publication.c  membership in publications
  *
  * Two parameters come first in nearly every query: $1 the oid of the table that is read, $2 the
  * table that its SQL is to be about, quoted and qualified.
@@ -55,5 +58,18 @@ NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *
 /* definition_owned.c */
 NODISCARD bool definition_clone_sequences(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_sequences(Migration *run, Conn *conn, Err *err);
+
+/* definition_rules.c */
+NODISCARD bool definition_clone_rules(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_rules(Migration *run, Conn *conn, Err *err);
+
+/* definition_statistics.c */
+NODISCARD bool definition_clone_statistics(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_statistics(Migration *run, Conn *conn, Err *err);
+
+/* definition_publication.c */
+NODISCARD bool definition_clone_publications(Migration *run, Conn *conn, Err *err);
+/* The shadow leaves the publications again. */
+NODISCARD bool definition_read_publications(Migration *run, Conn *conn, Err *err);
 
 #endif

@@ -70,6 +70,14 @@ typedef struct Counters {
 /* How far the shadow's indexes are. */
 typedef enum { INDEXES_NONE = 0, INDEXES_BUILDING, INDEXES_BUILT } IndexState;
 
+/* --set-replica-identity, where the table needs it; see identity.h. */
+typedef struct Identity {
+    uint32_t index_oid;
+    const char *index;  /* quoted; NULL = the table has an identity of its own */
+    const char *former; /* as ALTER TABLE ... REPLICA IDENTITY reads it */
+    bool is_set;
+} Identity;
+
 typedef struct Migration {
     const Settings *settings;
     ConnTarget target;
@@ -93,6 +101,7 @@ typedef struct Migration {
     char *original_column_rows; /* see catalog_read_column_rows */
     uint32_t first_filenode;    /* of the original when the run began */
     char *publication_mark;     /* see migration_check_publication; NULL before there is one */
+    Identity identity;
     TableShape shadow;
     const char *shadow_qualified; /* walter_<run>.<name>, quoted */
     Projection projection;

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/checks.h"
+#include "phase/identity.h"
 #include "phase/migration.h"
 
 /* Control, keeper, apply, and one to clean up, beside the copy's pairs; the stream is a WAL sender. */
@@ -30,16 +31,30 @@ check_direct(Migration *run, Err *err)
     return true;
 }
 
+/* What the operator has agreed to, as the checks read it. */
+static void
+add_consents(const Settings *settings, Buf *consents)
+{
+    if (settings->allow_all_tables_publication)
+        buf_add_text(consents, "all-tables-publication ");
+    if (settings->set_replica_identity)
+        buf_add_text(consents, "set-replica-identity ");
+}
+
 /* All objections are logged, in their order; the first one becomes the error. */
 static bool
 run_checks(Migration *run, const Check *checks, Err *err)
 {
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    BUF_AUTO(consents);
     AUTO(Text) *connections = mem_format("%d", FIXED_CONNECTIONS + 2 * run->settings->jobs);
-    const char *const params[] = {
-        oid, connections, run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json", NULL};
+    const char *params[] = {oid, connections,
+                            run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json",
+                            NULL, NULL};
     int objections = 0;
 
+    add_consents(run->settings, &consents);
+    params[3] = buf_text(&consents);
     for (int i = 0; checks[i].name != NULL; i++) {
         AUTO(Rows) *rows = NULL;
 
@@ -181,6 +196,7 @@ preflight_read_table(Migration *run, Err *err)
 
     return run_checks(run, CHECKS_TABLE, err) &&
            catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
+           identity_choose(run, err) &&
            catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&
            catalog_read_body(run->control, run->original.oid, &run->original_body, err) &&
            catalog_read_column_rows(run->control, run->original.oid, &run->original_column_rows,

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/definition.h"
+#include "phase/identity.h"
 #include "phase/migration.h"
 
 enum { REHEARSALS_MAX = 100 };
@@ -512,7 +513,7 @@ record(Migration *run, Conn *conn, Err *err)
                                 run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json"};
 
     if (!query_exec(conn, "reset role", err) || !state_prepare(conn, err) ||
-        !state_start_run(conn, &run->names, &start, err))
+        !state_start_run(conn, &run->names, &start, err) || !identity_record(run, conn, err))
         return false;
     /* from here on there may be something to clean up, whatever the answer is */
     run->started = true;

@@ -90,22 +90,14 @@ TABLE_CASES = {
          "index public.t_n is invalid", "REINDEX INDEX CONCURRENTLY public.t_n;"),
     ],
     "publication": [
-        (PLAIN + "; create publication p for table t", ALTER, "publication p publishes the table",
-         "DROP TABLE"),
         (PLAIN + "; create publication p for all tables", ALTER, "publication p is FOR ALL TABLES",
-         "lists its tables"),
-        (PLAIN + "; create publication p for tables in schema public", ALTER,
-         "publication p publishes the table", "TABLES IN SCHEMA"),
+         "--allow-all-tables-publication"),
     ],
-    "row_security": [
-        (PLAIN + "; alter table t enable row level security", ALTER,
-         "row level security is enabled on public.t", "plain ALTER TABLE"),
-        (PLAIN + "; alter table t force row level security", ALTER,
-         "row level security is enabled on public.t", "plain ALTER TABLE"),
+    "subscription": [
+        (PLAIN + "; insert into pg_subscription_rel values (4711, 't'::regclass, 'r', null)", ALTER,
+         "the table is written by ", "Take the table out of the subscription"),
     ],
     "policy": [
-        (PLAIN + "; create policy pol on t using (true)", ALTER, "policy pol on public.t depends",
-         "Drop it first"),
         (PLAIN + "; create table o (id int); create policy pol on o using"
          " (id in (select n from t))", ALTER, "policy pol on public.o depends", "Drop it first"),
     ],
@@ -117,14 +109,6 @@ TABLE_CASES = {
          "Drop it first"),
         (PLAIN + "; create table o (id int); create rule r as on insert to o do also"
          " insert into t values (new.id, 1)", ALTER, "a rule of public.o depends", "Drop it first"),
-    ],
-    "rule": [
-        (PLAIN + "; create rule r as on delete to t do also select 1", ALTER, "rule r depends",
-         "Drop it first"),
-    ],
-    "statistics": [
-        (PLAIN + "; create statistics st on id, n from t", ALTER, "statistics object public.st",
-         "DROP STATISTICS first"),
     ],
     "function": [
         (PLAIN + "; create function f(r t) returns int language sql as 'select 1'", ALTER,
@@ -200,11 +184,11 @@ def test_set_unlogged(db, walter):
 
 
 def test_every_objection_is_shown_at_once(db, walter):
-    db.execute(PLAIN + "; create view v as select * from t; create statistics st on id, n from t;"
-               "create publication p for table t")
+    db.execute(PLAIN + "; create view v as select * from t; create table o (r t);"
+               "create publication p for all tables")
     result = refused(walter, ALTER, "view public.v depends", "Drop it first")
     assert re.search("error: publication p", result.stderr)
-    assert re.search("error: statistics object public.st", result.stderr)
+    assert re.search("error: column r of table public.o uses the row type", result.stderr)
     assert result.stderr.count("error: ") == 3
     assert result.stderr.count("hint: ") == 3
     assert_untouched(db)
@@ -302,6 +286,13 @@ def test_ownership(db, walter, owner):
     assert_untouched(db)
 
 
+def test_row_security(db, walter, owner):
+    owner.execute(PLAIN + "; alter table t enable row level security, force row level security")
+    refused(walter.as_user(owner), ALTER, "row level security is forced on public.t",
+            f"ALTER ROLE {owner.user} BYPASSRLS;")
+    assert_untouched(db)
+
+
 def test_create_on_schema(db, walter, owner):
     db.execute(f"create schema s; create table s.t (id int primary key, n int);"
                f"alter table s.t owner to {owner.user}; grant usage on schema s to {owner.user}")
@@ -316,6 +307,33 @@ def test_temporary_tables(db, walter, owner):
     db.execute(f"revoke temporary on database {db.name} from public")
     refused(walter.as_user(owner), ALTER, f"role {owner.user} may not create temporary tables",
             f"GRANT TEMPORARY ON DATABASE {db.name} TO {owner.user};")
+    assert_untouched(db)
+
+
+def test_publication_owner(db, walter, owner):
+    owner.execute(PLAIN)
+    db.execute("create publication p for table t")
+    refused(walter.as_user(owner), ALTER, "publication p, which publishes the table, belongs to",
+            f"GRANT {db.user} TO {owner.user}; or connect as a superuser")
+    assert_untouched(db)
+
+
+def test_statistics_owner(db, walter, owner):
+    db.execute(f"{PLAIN}; create statistics st on id, n from t; alter table t owner to {owner.user}")
+    refused(walter.as_user(owner), ALTER,
+            f"statistics object public.st belongs to postgres, not to the table's owner {owner.user}",
+            f"ALTER STATISTICS public.st OWNER TO {owner.user}; or connect as a superuser")
+    assert_untouched(db)
+
+
+def test_statistics_schema(db, walter, owner):
+    owner.execute(PLAIN)
+    db.execute("create schema s; create statistics s.st on id, n from t;"
+               f"alter schema s owner to {owner.user}; alter statistics s.st owner to {owner.user};"
+               "alter schema s owner to postgres")
+    refused(walter.as_user(owner), ALTER,
+            rf"role {owner.user} may not create statistics objects in schema s \(st\)",
+            f"GRANT USAGE, CREATE ON SCHEMA s TO {owner.user};")
     assert_untouched(db)
 
 

@@ -1,0 +1,90 @@
+/*
+ * Extended statistics; see definition_internal.h.
+ *
+ * Their names are those of a schema, and need not be in the table's.  On the shadow the object that
+ * plays number 4711 is "stx_4711" in the shadow's schema, and is built there by ANALYZE; the swap
+ * gives it the name and the schema of the other, which goes where the old table goes.
+ */
+#include "phase/definition_internal.h"
+
+/*
+ * $1 original, $2 its name, $3 the shadow's schema, unquoted.  pg_get_statisticsobjdef names the
+ * object right behind "CREATE STATISTICS", so that name is cut out by position.
+ */
+static const char SQL_CLONE_STATISTICS[] =
+    "select pg_catalog.format('create statistics %I.stx_%s', $3::text, s.oid)"
+    "         || pg_catalog.substr(pg_catalog.pg_get_statisticsobjdef(s.oid), 1"
+    "              + pg_catalog.length('CREATE STATISTICS '"
+    "                  || pg_catalog.format('%I.%I', n.nspname, s.stxname))),"
+    "       case when (pg_catalog.to_jsonb(s)->>'stxstattarget')::int >= 0 then"
+    "         pg_catalog.format('alter statistics %I.stx_%s set statistics %s', $3, s.oid,"
+    "           pg_catalog.to_jsonb(s)->>'stxstattarget') end,"
+    "       case when pg_catalog.pg_get_userbyid(s.stxowner) <> current_user then"
+    "         pg_catalog.format('alter statistics %I.stx_%s owner to %I', $3, s.oid,"
+    "           pg_catalog.pg_get_userbyid(s.stxowner)) end,"
+    "       'comment on statistics ' || pg_catalog.format('%I.stx_%s is ', $3, s.oid)"
+    "         || pg_catalog.quote_literal(pg_catalog.obj_description(s.oid, 'pg_statistic_ext'))"
+    "  from pg_catalog.pg_statistic_ext s"
+    "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+    " where s.stxrelid = $1::pg_catalog.oid and $2::text is not null order by s.oid";
+
+/*
+ * $1 original, $2 shadow (quoted), $3 the old table's schema, unquoted.  Those of the original must
+ * have gone before those of the shadow take their names.
+ */
+static const char SQL_STATISTICS[] =
+    "with o as ("
+    "  select s.oid, n.nspname, s.stxname, pg_catalog.row_number() over ("
+    "           partition by s.stxname order by s.oid) as number"
+    "    from pg_catalog.pg_statistic_ext s"
+    "    join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+    "   where s.stxrelid = $1::pg_catalog.oid"
+    ")"
+    "select sql from ("
+    "  select 1, o.oid, case when number > 1 then pg_catalog.format("
+    "           'alter statistics %I.%I rename to stx_%s', nspname, stxname, oid) end"
+    "    from o"
+    "  union all"
+    "  select 2, o.oid, pg_catalog.format('alter statistics %I.%I set schema %I', nspname,"
+    "           case when number > 1 then 'stx_' || oid else stxname end, $3::text)"
+    "    from o"
+    "  union all"
+    "  select 3, o.oid, pg_catalog.format('alter statistics %I.%I rename to %I;"
+    "alter statistics %I.%I set schema %I', n.nspname, s.stxname, o.stxname, n.nspname, o.stxname,"
+    "           o.nspname)"
+    "    from pg_catalog.pg_statistic_ext s"
+    "    join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+    "    join o on s.stxname = 'stx_' || o.oid"
+    "   where s.stxrelid = $2::text::pg_catalog.regclass"
+    ") s (step, oid, sql) where sql is not null order by step, oid";
+
+bool
+definition_clone_statistics(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->original.oid, run->original.qualified, run->names.shadow_schema);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_CLONE_STATISTICS, subject.params, &rows, err))
+        return false;
+    for (int row = 0; row < rows_count(rows); row++) {
+        const char *create =
+            ddl_retarget(rows_text(rows, row, 0), run->original.schema, run->original.name,
+                         run->shadow_qualified, run->arena, err);
+
+        if (create == NULL || !query_exec(conn, create, err))
+            return err_wrap(err, "rehearsing extended statistics");
+        for (int column = 1; column < rows_columns(rows); column++)
+            if (rows_text(rows, row, column) != NULL &&
+                !query_exec(conn, rows_text(rows, row, column), err))
+                return err_wrap(err, "rehearsing extended statistics");
+    }
+    return true;
+}
+
+bool
+definition_read_statistics(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, run->names.schema);
+
+    return definition_list(run, conn, SQL_STATISTICS, &subject, &run->definition.swap, err);
+}
