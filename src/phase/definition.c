@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "pg/sql.h"
 #include "phase/definition_internal.h"
+#include "phase/dependents.h"
 
 /* Names are the same on both tables at this point, so columns are matched by name. */
 static const char SQL_CLONE_COLUMNS[] =
@@ -266,7 +267,7 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_run(conn, SQL_CLONE_CHECKS, &subject, err) &&
         definition_clone_sequences(run, conn, err) && definition_clone_indexes(run, conn, err) &&
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
-        definition_clone_hidden_triggers(run, conn, err))
+        definition_clone_hidden_triggers(run, conn, err) && dependents_clone(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -310,7 +311,7 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
-        definition_read_sequences(run, conn, err)) {
+        definition_read_sequences(run, conn, err) && dependents_read(run, conn, err)) {
         read_owner(run);
         return true;
     }

@@ -106,17 +106,10 @@ TABLE_CASES = {
     "policy": [
         (PLAIN + "; create policy pol on t using (true)", ALTER, "policy pol on public.t depends",
          "Drop it first"),
-        (PLAIN + "; create table o (id int); create policy pol on o using"
-         " (id in (select n from t))", ALTER, "policy pol on public.o depends", "Drop it first"),
     ],
-    "view": [
-        (PLAIN + "; create view v as select * from t", ALTER, "view public.v depends", "Drop it first"),
-        (PLAIN + "; create materialized view v as select id from t", ALTER,
-         "materialized view public.v depends", "Drop it first"),
-        (PLAIN + "; create view v as select row(1, 2)::t as r", ALTER, "view public.v depends",
-         "Drop it first"),
-        (PLAIN + "; create table o (id int); create rule r as on insert to o do also"
-         " insert into t values (new.id, 1)", ALTER, "a rule of public.o depends", "Drop it first"),
+    "dependent_temporary": [
+        (PLAIN + "; create temp view v as select * from t", ALTER,
+         "temporary view .*v of a session depends on the table", "end the session that has it"),
     ],
     "rule": [
         (PLAIN + "; create rule r as on delete to t do also select 1", ALTER, "rule r depends",
@@ -126,18 +119,33 @@ TABLE_CASES = {
         (PLAIN + "; create statistics st on id, n from t", ALTER, "statistics object public.st",
          "DROP STATISTICS first"),
     ],
+    "matview": [
+        (PLAIN + "; create materialized view v as select id from t", ALTER,
+         "materialized view public.v depends", "Drop it first"),
+    ],
     "function": [
-        (PLAIN + "; create function f(r t) returns int language sql as 'select 1'", ALTER,
-         r"function public.f\(public.t\) depends", "Drop it first"),
-        (PLAIN + "; create function f() returns setof t language sql as 'select * from t'", ALTER,
-         r"function public.f\(\) depends", "Drop it first"),
-        (PLAIN + "; create function f() returns bigint begin atomic select count(*) from t; end",
-         ALTER, r"function public.f\(\) depends", "Drop it first"),
+        (PLAIN + "; create function f(r t) returns int language sql immutable as 'select 1';"
+         "alter table t add constraint c check (f(t) > 0)", ALTER,
+         r"function public.f\(public.t\) depends on the table or its row type, and constraint c on"
+         " table public.t depends on it", "Drop it first"),
+        (PLAIN + "; create function f(r t) returns int language sql immutable as 'select 1';"
+         "create table o (n int default f(null))", ALTER,
+         r"function public.f\(public.t\) .* and default value for column n of table public.o depends"
+         " on it", "Drop it first"),
+        (PLAIN + "; create function f(n int, r t) returns int language sql as 'select 1';"
+         "create aggregate a (t) (sfunc = f, stype = int)", ALTER,
+         r"function public.a\(public.t\) .* is an aggregate", "Drop it first"),
     ],
     "row_type": [
         (PLAIN + "; create table o (r t)", ALTER, "column r of table public.o uses the row type",
          "another type first"),
         (PLAIN + "; create table o (r t[])", ALTER, "column r of table public.o uses the row type",
+         "another type first"),
+        (PLAIN + "; create view v as select t from t", ALTER,
+         "column t of view public.v uses the row type", "another type first"),
+        (PLAIN + "; create table o (r int); create view v as select row(1, 2)::t as r from o", ALTER,
+         "column r of view public.v uses the row type", "another type first"),
+        (PLAIN + "; create domain d as t", ALTER, "type public.d uses the row type",
          "another type first"),
     ],
     "partitioned_reference": [
@@ -200,9 +208,9 @@ def test_set_unlogged(db, walter):
 
 
 def test_every_objection_is_shown_at_once(db, walter):
-    db.execute(PLAIN + "; create view v as select * from t; create statistics st on id, n from t;"
+    db.execute(PLAIN + "; create view v as select t from t; create statistics st on id, n from t;"
                "create publication p for table t")
-    result = refused(walter, ALTER, "view public.v depends", "Drop it first")
+    result = refused(walter, ALTER, "column t of view public.v uses", "Change it to another type")
     assert re.search("error: publication p", result.stderr)
     assert re.search("error: statistics object public.st", result.stderr)
     assert result.stderr.count("error: ") == 3

@@ -1,0 +1,185 @@
+"""Views, rules, policies and functions while they are used, and while the run is on."""
+import re
+
+import psycopg
+import pytest
+
+from support.hold import held_build, held_copy, held_cutover
+from support.pgbench import PgBench
+from support.traces import assert_finished, assert_removed, assert_untouched
+
+TABLE = ("create table t (id int primary key, n int, v text);"
+         "insert into t select g, g, 'v' from generate_series(1, 500) g;")
+ALTER = "alter table t alter v type varchar(50), add x int default 5"
+
+# Readers through a view of a view, writers of the table, and both in one transaction, in each order.
+READ = "select sum(n) from top where id between :id and :id + 20;"
+WRITE = "update t set n = n + 1 where id = :id;"
+SCRIPTS = {
+    "apart": f"\\set id random(1, 500)\n{READ}\n{WRITE}\ninsert into written values (1);",
+    "view first": f"\\set id random(1, 500)\nbegin;\n{READ}\n{WRITE}\ninsert into written values (1);"
+                  "\ncommit;",
+    "table first": f"\\set id random(1, 500)\nbegin;\n{WRITE}\n{READ}\ninsert into written values (1);"
+                   "\ncommit;",
+    "through the view": "\\set id random(1, 500)\nbegin;\nupdate v set n = n + 1 where id = :id;\n"
+                        "insert into written values (1);\ncommit;",
+}
+
+
+def create_views(db):
+    db.execute(TABLE + """
+        create view v as select id, n from t; create view top as select * from v where n is not null;
+        create view other as select count(*) from t join v using (id);
+        create table written (n int);""")
+
+
+@pytest.mark.parametrize("protocol", ["simple", "prepared"])
+@pytest.mark.parametrize("order", SCRIPTS)
+def test_swaps_while_clients_read_through_views(db, walter, order, protocol):
+    create_views(db)
+    before = db.query_one("select sum(n) from t")
+    with PgBench(db, clients=6, protocol=protocol, script=SCRIPTS[order], rate=300) as load:
+        for alter in (ALTER, "alter table t drop x", "alter table t set (fillfactor = 70)"):
+            result = walter.perform(alter, "--drop")
+            assert re.search("cutover attempt [0-9]+: swapped", result.stderr)
+    assert load.errors == [] and load.failed == 0
+    written = db.query_one("select count(*) from written")
+    assert written > 50
+    assert db.query_one("select sum(n) from top") == before + written
+    assert db.query_one("select sum(n) from t") == before + written
+    assert_finished(db)
+
+
+def test_view_gives_new_rows_at_once_in_every_session(db, walter):
+    create_views(db)
+    plain, cursor = db.connect(), db.connect()
+    cursor.execute("prepare q as select count(*) from top")
+    for _ in range(7):    # long enough to have a generic plan
+        assert cursor.execute("execute q").fetchone() == (500,)
+    assert plain.execute("select count(*) from top").fetchone() == (500,)
+    walter.perform(ALTER, "--drop")
+    db.execute("insert into t values (1000, 1, 'new', 7)")
+    assert plain.execute("select count(*) from top").fetchone() == (501,)
+    assert cursor.execute("execute q").fetchone() == (501,)
+
+
+def test_old_table_can_be_dropped_and_nothing_reads_it(db, walter):
+    create_views(db)
+    walter.perform(ALTER, "--drop")
+    assert db.query("select c.oid::regclass from pg_class c where c.relnamespace::regnamespace::text"
+                    " ~ '^walter_'") == []
+
+
+# -- rights ---------------------------------------------------------------------------------------
+
+def test_owner_of_a_view_reads_with_his_own_rights_only(db, walter):
+    other = db.create_role()
+    db.execute(TABLE + "create view v as select id from t; create view w as select n from t;"
+               f"grant usage on schema public to {other.user};"
+               f"alter view v owner to {other.user}; grant select (id) on t to {other.user};"
+               f"alter view w owner to {other.user}")
+    walter.perform(ALTER)
+    assert other.query_one("select count(*) from v") == 500
+    with pytest.raises(psycopg.errors.InsufficientPrivilege, match="table t"):
+        other.query("select * from w")
+
+
+def test_grants_allow_and_deny_as_before(db, walter):
+    reader, stranger = db.create_role(), db.create_role()
+    db.execute(TABLE + "create view v as select id, n from t;"
+               f"grant usage on schema public to public; grant select (id) on v to {reader.user}")
+    walter.perform(ALTER)
+    assert reader.query_one("select count(id) from v") == 500
+    for role, query in ((reader, "select n from v"), (stranger, "select id from v"),
+                        (reader, "select id from t")):
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            role.query(query)
+
+
+def test_policy_of_another_table_looks_at_the_new_rows(db, walter):
+    reader = db.create_role()
+    db.execute(TABLE + "create table other (id int); insert into other select generate_series(1, 9);"
+               "alter table other enable row level security; create policy p on other using"
+               " (exists (select from t where t.id = other.id and t.n > 5));"
+               f"grant usage on schema public to public; grant select on t, other to {reader.user}")
+    walter.perform(ALTER)
+    assert reader.query_one("select count(*) from other") == 4
+    db.execute("update t set n = 100")
+    assert reader.query_one("select count(*) from other") == 9
+
+
+REFUSED_TO_OWNERS = [
+    # the view belongs to somebody else
+    ("create view v as select id from t; alter view v owner to postgres",
+     "view public.v depends on the table and belongs to postgres", "GRANT postgres TO"),
+    ("create table o (id int); create rule r as on insert to o do also delete from t;"
+     "alter table o owner to postgres",
+     "table public.o depends on the table and belongs to postgres", "GRANT postgres TO"),
+    ("create table o (id int); create policy p on o using (id in (select id from t));"
+     "alter table o owner to postgres",
+     "table public.o depends on the table and belongs to postgres", "GRANT postgres TO"),
+    ("create schema s; create view s.v as select id from t; alter view s.v owner to {owner};"
+     "grant usage on schema s to {owner}",
+     "may not create in schema s, where view s.v depends", "GRANT USAGE, CREATE ON SCHEMA s TO"),
+    ("create function f(r t) returns int language sql as 'select 1'",
+     r"function public.f\(public.t\) depends on the table and belongs to postgres",
+     "GRANT postgres TO"),
+]
+
+
+@pytest.mark.parametrize("setup,objection,cure", REFUSED_TO_OWNERS)
+def test_owner_of_the_table_alone_is_refused(db, owner, walter, setup, objection, cure):
+    owner.execute(TABLE)
+    db.execute(setup.format(owner=owner.user))
+    result = walter.as_user(owner).perform(ALTER, check=2)
+    assert re.search(f"error: .*{objection}", result.stderr), str(result)
+    assert re.search(f"^hint: {cure}", result.stderr, re.MULTILINE), str(result)
+    assert_untouched(db)
+
+
+# -- meanwhile ------------------------------------------------------------------------------------
+
+MEANWHILE = ["create view w as select n from t", "create or replace view v as select id + 1 as id from t",
+             "drop view v", "alter view v set (security_barrier)", "alter view v rename to w",
+             "create function f() returns bigint begin atomic select count(*) from t; end",
+             "create function f(r t) returns int language sql as 'select 1'",
+             "create materialized view m as select n from t",
+             "create policy p on other using (id in (select id from t))",
+             "create rule r as on insert to other do also delete from t",
+             "alter table other rename id to di"]
+
+
+@pytest.mark.parametrize("hold", [held_copy, held_build, held_cutover])
+def test_dependents_changed_meanwhile_stop_the_run(db, walter, hold):
+    db.execute(TABLE + "create table other (id int);"
+               "create view v as select t.id from t join other using (id)")
+    for statement in MEANWHILE if hold is held_build else MEANWHILE[:1]:
+        with hold(walter, ALTER) as run:
+            if hold is held_cutover:
+                # what locks nothing that the run has locked
+                db.execute("create view w as select 1 as id")
+                db.execute(statement.replace("create view", "create or replace view")
+                           .replace("select n", "select n as id"))
+            else:
+                db.execute(statement)
+        result = run.finish(check=1)
+        assert "the definition of public.t was changed by somebody else" in result.stderr, statement
+        assert_removed(db)
+        db.execute("drop schema public cascade; create schema public; drop schema walter cascade")
+        db.execute(TABLE + "create table other (id int);"
+                   "create view v as select t.id from t join other using (id)")
+
+
+def test_what_does_not_matter_may_change_meanwhile(db, walter):
+    db.execute(TABLE + "create view v as select id, n from t; create view w as select * from v")
+    role = db.create_role()
+    with held_build(walter, ALTER) as run:
+        db.execute(f"grant select on v to {role.user}; comment on view v is 'new';"
+                   "create view x as select * from w; alter view v alter n set default 7;"
+                   "drop view w cascade")
+    run.finish()
+    assert db.query_one("select obj_description('v'::regclass)") == "new"
+    assert db.query_one("select has_table_privilege(%s, 'v', 'select')", [role.user]) is True
+    db.execute("insert into v (id) values (1000)")
+    assert db.query_one("select n from t where id = 1000") == 7
+    assert_finished(db)
