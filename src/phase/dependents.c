@@ -174,16 +174,20 @@ static const char SQL_WARM[] =
     "          from pg_catalog.pg_proc p join pg_catalog.pg_language l on l.oid = p.prolang"
     "           and l.lanname = 'plpgsql'"
     "          join pg_catalog.pg_namespace n on n.oid = p.pronamespace"
-    "         where n.nspname not in ('pg_catalog', 'information_schema') and p.procost > 0"
+    "         where n.nspname not in ('pg_catalog', 'information_schema')"
     "           and pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower($1)) > 0"
     "         order by p.oid) f";
 
-/* $1 = oids.  Somebody else may be at work on such a function; then the swap is tried again. */
+/*
+ * Altered to what they are; procedures have no COST to do that with.  Somebody else may be at work on such
+ * a function; then the swap is tried again.
+ */
 static const char REFRESH[] =
     "declare f record; begin"
-    "  for f in select p.oid::pg_catalog.regprocedure as name, p.procost"
-    "             from pg_catalog.pg_proc p where p.oid in (%S)"
-    "  loop execute pg_catalog.format('alter routine %%s cost %%s', f.name, f.procost); end loop;"
+    "  for f in select p.oid::pg_catalog.regprocedure as name, case when p.prosecdef then 'definer'"
+    "                  else 'invoker' end as rights from pg_catalog.pg_proc p where p.oid in (%S)"
+    "  loop execute pg_catalog.format('alter routine %%s security %%s', f.name, f.rights);"
+    "  end loop;"
     " exception when internal_error then"
     "  raise exception using errcode = 'lock_not_available', message = sqlerrm; end";
 
