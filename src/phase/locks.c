@@ -33,7 +33,8 @@ enum { BLOCKERS_SHOWN = 5 };
 static const char SQL_LOCK_VIEW[] =
     "select c.oid, pg_catalog.format('alter %s %s owner to %I', k.what, $1::text,"
     "         pg_catalog.pg_get_userbyid(c.relowner)),"
-    "       case c.relkind when 'm' then pg_catalog.format('comment on %s %s is %s', k.what, $1::text,"
+    "       case c.relkind when 'm' then pg_catalog.format('comment on %s %s is %s', k.what, "
+    "$1::text,"
     "         pg_catalog.quote_nullable(pg_catalog.obj_description(c.oid, 'pg_class'))) end"
     "  from pg_catalog.pg_class c, lateral (select case c.relkind when 'm' then 'materialized view'"
     "         else 'view' end) k (what)"

@@ -144,6 +144,7 @@ typedef struct Migration {
     int64_t definition_checked_us;
     const char *copied_xid; /* snapshots from before this transaction lack copied rows */
     bool keys_checked;      /* the rows fit the foreign keys, see keycheck.h */
+    bool matviews_built;    /* see matviews.h */
     bool place_changed;     /* the original was rewritten during the copy, which began anew */
     bool swapped;
     Counters counters;

@@ -120,8 +120,35 @@ TABLE_CASES = {
          "DROP STATISTICS first"),
     ],
     "matview": [
-        (PLAIN + "; create materialized view v as select id from t", ALTER,
-         "materialized view public.v depends", "Drop it first"),
+        (PLAIN + "; create materialized view m as select id, n from t; create statistics st on id, n"
+         " from m", "alter table t add x int",
+         "materialized view public.m has statistics object st", "Drop it first"),
+        (PLAIN + "; create materialized view a as select id from t;"
+         "create materialized view b as select * from a; refresh materialized view a with no data",
+         ALTER, "materialized view public.b reads public.a, which is not populated", "Drop it first"),
+        (PLAIN + "; drop schema if exists s cascade; create schema s; create materialized view s.t as select id from public.t",
+         "alter table public.t add x int",
+         "materialized view s.t or an index of it has a name, t, that something else", "Drop it first"),
+        (PLAIN + "; drop schema if exists s cascade; create schema s; create materialized view s.m as select id from t;"
+         "create index t_pkey on s.m (id)", "alter table public.t add x int",
+         "materialized view s.m or an index of it has a name, t_pkey, that", "Drop it first"),
+        (PLAIN + "; create materialized view m as select 't'::regclass as r, id from t",
+         "alter table t add x int",
+         "materialized view public.m contains the constant 'public.t'::regclass", "--matviews=after"),
+        (PLAIN + "; create function f(r t) returns int language sql as 'select 1';"
+         "create materialized view m as select f(t) as f from t", "alter table t add x int",
+         r"materialized view public.m calls function public.f\(public.t\)", "--matviews=after"),
+    ],
+    "dependent_grantor": [
+        (PLAIN + "; create materialized view m as select id from t; create role walter_grantor;"
+         "grant usage on schema public to walter_grantor;"
+         "grant select on m to walter_grantor with grant option;"
+         "set role walter_grantor; grant select on m to public; reset role;"
+         "revoke usage on schema public from walter_grantor", "alter table t add x int",
+         "privileges on materialized view public.m were granted by walter_grantor",
+         "GRANT USAGE ON SCHEMA public TO walter_grantor"),
+        ("drop materialized view if exists m; drop role walter_grantor; create table t (id int)",
+         ALTER, "t has no primary key", "Add a primary key"),
     ],
     "function": [
         (PLAIN + "; create function f(r t) returns int language sql immutable as 'select 1';"
