@@ -167,6 +167,11 @@ static const char SQL_LOCKS[] = WITH_DEPENDENTS
     "  join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
     " order by c.oid";
 
+/* The names of what gets another row type. */
+static const char SQL_RENEWED_NAMES[] = WITH_DEPENDENTS
+    "select pg_catalog.array_agg(c.relname::text) from renewed n join ids i on n.classid = i.rel"
+    "  join pg_catalog.pg_class c on c.oid = n.objid";
+
 /* PL/pgSQL that mentions the table by name, and whether the role may alter it. */
 static const char SQL_WARM[] =
     "select coalesce(pg_catalog.string_agg(case when mine then oid::text end, ','), ''),"
@@ -177,7 +182,9 @@ static const char SQL_WARM[] =
     "           and l.lanname = 'plpgsql'"
     "          join pg_catalog.pg_namespace n on n.oid = p.pronamespace"
     "         where n.nspname not in ('pg_catalog', 'information_schema')"
-    "           and pg_catalog.strpos(pg_catalog.lower(p.prosrc), pg_catalog.lower($1)) > 0"
+    "           and exists (select from pg_catalog.unnest($1::pg_catalog.text[]) t"
+    "             where case when t ~ '^\\w+$' then p.prosrc ~* ('\\m' || t || '\\M')"
+    "               else pg_catalog.strpos(p.prosrc, t) > 0 end)"
     "         order by p.oid) f";
 
 /*
@@ -524,6 +531,9 @@ dependents_read(Migration *run, Conn *conn, Err *err)
 {
     SqlList drops = {0};
 
+    /* a body may mean what its caller's search_path says */
+    if (run->dependents.count > 0)
+        sql_list_add(run, &run->definition.swap, "set local check_function_bodies to off");
     for (int i = 0; i < run->dependents.count; i++)
         if (!read_dependent(run, conn, &run->dependents.items[i], &drops, err))
             return err_wrap(err, "reading the definition of %s",
@@ -538,10 +548,13 @@ dependents_read(Migration *run, Conn *conn, Err *err)
 bool
 dependents_refresh_functions(Migration *run, Conn *conn, char **sql, Err *err)
 {
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Rows) *rows = NULL;
     AUTO(Text) *body = NULL;
+    AUTO(Rows) *names = NULL;
 
-    if (!query_one(conn, SQL_WARM, (const char *const[]){run->original.name, NULL}, &rows, err))
+    if (!query_one(conn, SQL_RENEWED_NAMES, (const char *const[]){oid, NULL}, &names, err) ||
+        !query_one(conn, SQL_WARM, (const char *const[]){rows_text(names, 0, 0), NULL}, &rows, err))
         return err_wrap(err, "looking for functions that mention %s", run->original.qualified);
     if (rows_text(rows, 0, 1) != NULL)
         log_warning("functions that this role may not alter mention the table: %s; where they have "

@@ -44,6 +44,7 @@ SIGNATURES = [
          create function h(a t[], variadic b t[]) returns t[] language sql as 'select a || b';
          create function i(out a t, inout b int default 3) language plpgsql as 'begin a.id := b; end';
          create function j() returns table (x int, y t) language plpgsql as 'begin end';
+         create function m() returns setof t language sql as 'select * from t';
          create procedure p(r t) language plpgsql as 'begin end';
          create function k(r t) returns int begin atomic select r.n + t.n from t limit 1; end;
          create function l(r t) returns setof t rows 7 immutable strict parallel safe

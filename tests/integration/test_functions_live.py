@@ -43,6 +43,32 @@ def test_plpgsql_goes_on_in_warm_sessions(db, walter, alter):
                     " order by 1") == before
 
 
+def test_plpgsql_with_rows_of_a_matview(db, walter):
+    db.execute("""create table t (id int primary key, n int); insert into t values (3, 3);
+        create materialized view m as select * from t;
+        create function f() returns int language plpgsql as $$ declare r public.m; begin
+        select * into r from public.m; return r.n; end $$""")
+    warm = db.connect()
+    for _ in range(7):
+        assert warm.execute("select f()").fetchone() == (3,)
+    walter.perform("alter table t add x int", "--drop")
+    assert warm.execute("select f()").fetchone() == (3,)
+
+
+def test_functions_that_do_not_mention_the_table_are_left_alone(db, walter):
+    db.execute("create table t (id int primary key);"
+               "create function f() returns int language plpgsql as"
+               " $$ declare best int = 1; begin return best; end $$;"
+               "create function g() returns bigint language plpgsql as"
+               " $$ begin return (select count(*) from public.T); end $$")
+    before = db.query("select proname, xmin::text from pg_proc where proname in ('f', 'g')"
+                      " order by 1")
+    walter.perform("alter table t add x int")
+    after = db.query("select proname, xmin::text from pg_proc where proname in ('f', 'g')"
+                     " order by 1")
+    assert after[0] == before[0] and after[1] != before[1]
+
+
 def test_plpgsql_under_load(db, walter):
     db.execute(WARM)
     script = ("\\set id random(1, 100)\nselect row_variable(:id);\nselect row_type(:id);\n"

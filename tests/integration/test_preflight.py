@@ -203,6 +203,36 @@ def test_table(db, walter, check):
         assert traces(db) == before, setup
 
 
+FOREIGN_DEPENDENTS = [
+    ("create view v as select id from t", "view public.v"),
+    ("create materialized view m as select id from t", "materialized view public.m"),
+    ("create table o (id int); create rule r as on insert to o do also delete from t",
+     "table public.o"),
+    ("create table o (id int); create policy p on o using (id in (select id from t))",
+     "table public.o"),
+    ("create function f(r t) returns int language sql as 'select 1'",
+     r"function public.f\(public.t\)"),
+]
+
+
+@pytest.mark.parametrize("setup,name", FOREIGN_DEPENDENTS)
+def test_dependent_owner(db, owner, walter, setup, name):
+    owner.execute(PLAIN)
+    db.execute(setup)
+    refused(walter.as_user(owner), "alter table t add x int",
+            f"{name} depends on the table and belongs to postgres", "GRANT postgres TO")
+    assert_untouched(db)
+
+
+def test_dependent_schema(db, owner, walter):
+    owner.execute(PLAIN)
+    db.execute(f"create schema s; create view s.v as select id from t;"
+               f"alter view s.v owner to {owner.user}; grant usage on schema s to {owner.user}")
+    refused(walter.as_user(owner), "alter table t add x int",
+            "may not create in schema s, where view s.v depends", "GRANT USAGE, CREATE ON SCHEMA s")
+    assert_untouched(db)
+
+
 def start_anew(db):
     for (publication,) in db.query("select pubname from pg_publication"):
         db.execute(f"drop publication {publication}")
