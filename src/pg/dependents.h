@@ -17,7 +17,7 @@
 /* Where new matviews wait, which may name the original in a constant such as 't'::regclass. */
 #define OUR_SCHEMAS                                \
     "(select w.oid from pg_catalog.pg_namespace w" \
-    "  where w.nspname ~ '^walter_[0-9a-f]{8}_new$')"
+    "  where w.nspname ~ '^walter_[0-9a-f]{8}_new(_live)?$')"
 
 #define WITH_DEPENDENTS                                                                           \
     "with recursive ids as materialized ("                                                        \

@@ -416,7 +416,7 @@ attempt(Migration *run, Err *err)
     return pause_or_give_up(run, err);
 }
 
-/* Another definition may have other foreign key partners. */
+/* Another definition may have other foreign key partners and views. */
 static bool
 renew_locks(Migration *run, Err *err)
 {
@@ -426,7 +426,10 @@ renew_locks(Migration *run, Err *err)
         return true;
     run->definition_renewed = false;
     locks_done(&cutover->locks);
-    return locks_init(run, cutover->conn, &cutover->locks, err);
+    free(cutover->refresh);
+    cutover->refresh = NULL;
+    return locks_init(run, cutover->conn, &cutover->locks, err) &&
+           dependents_refresh_functions(run, cutover->conn, &cutover->refresh, err);
 }
 
 Step

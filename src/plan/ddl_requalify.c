@@ -82,8 +82,9 @@ visit(const char *key, json_t *body, void *context, Err *err)
     } else if (function != NULL && strcmp(key, "CreateFunctionStmt") == 0) {
         new_schema = find_move(search, DDL_MOVE_FUNCTION, ddl_tree_string(function, 0),
                                ddl_tree_string(function, 1));
-        /* CREATE OR REPLACE FUNCTION name: the tree does not say where it stands */
-        ok = new_schema == NULL || patch_schema(search, 4, new_schema, err);
+        /* CREATE [OR REPLACE] FUNCTION name: the tree does not say where it stands */
+        ok = new_schema == NULL ||
+             patch_schema(search, ddl_scan_is(search->tree, 1, "or") ? 4 : 2, new_schema, err);
     } else if (function != NULL) {
         ok = visit_names(search, body, function, DDL_MOVE_FUNCTION, err);
     }

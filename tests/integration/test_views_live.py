@@ -110,35 +110,64 @@ def test_policy_of_another_table_looks_at_the_new_rows(db, walter):
 
 # -- meanwhile ------------------------------------------------------------------------------------
 
-MEANWHILE = ["create view w as select n from t", "create or replace view v as select id + 1 as id from t",
-             "drop view v", "alter view v set (security_barrier)", "alter view v rename to w",
-             "create function f() returns bigint begin atomic select count(*) from t; end",
-             "create function f(r t) returns int language sql as 'select 1'",
-             "create materialized view m as select n from t",
-             "create policy p on other using (id in (select id from t))",
-             "create rule r as on insert to other do also delete from t",
-             "alter table other rename id to di"]
+SETUP = (TABLE + "create table other (id int); insert into other values (1), (2);"
+         "create view v as select t.id from t join other using (id)")
+# what somebody does, and a query that must give true after the swap, when t has one row more
+MEANWHILE = [
+    ("create view w as select n from t", "select count(*) = 501 from w"),
+    ("create or replace view v as select 7 + t.id as id from t", "select max(id) = 1007 from v"),
+    ("drop view v", "select to_regclass('v') is null"),
+    ("alter view v set (security_barrier)",
+     "select reloptions = '{security_barrier=true}' from pg_class where relname = 'v'"),
+    ("alter view v rename to w", "select count(*) = 2 from w"),
+    ("create function f() returns bigint begin atomic select count(*) from t; end",
+     "select f() = 501"),
+    ("create function f(r t) returns int language sql as 'select 1'",
+     "select sum(f(t)) = 501 from t"),
+    ("create materialized view m as select n from t", "select count(*) = 500 from m"),
+    ("create policy p on other using (id in (select id from t))",
+     "select count(*) = 1 from pg_depend where refobjid = 't'::regclass and classid = "
+     "'pg_policy'::regclass"),
+    ("create rule r as on insert to other do also delete from t",
+     "select count(*) = 1 from pg_rewrite where ev_class = 'other'::regclass and"
+     " pg_get_ruledef(oid) ~ 'FROM t;'"),
+    ("alter table other rename id to di; create view w as select n from t",
+     "select count(*) = 2 from v"),
+]
 
 
-@pytest.mark.parametrize("hold", [held_copy, held_build, held_cutover])
-def test_dependents_changed_meanwhile_stop_the_run(db, walter, hold):
-    db.execute(TABLE + "create table other (id int);"
-               "create view v as select t.id from t join other using (id)")
-    for statement in MEANWHILE if hold is held_build else MEANWHILE[:1]:
-        with hold(walter, ALTER) as run:
-            if hold is held_cutover:
-                # what locks nothing that the run has locked
-                db.execute("create view w as select 1 as id")
-                db.execute(statement.replace("create view", "create or replace view")
-                           .replace("select n", "select n as id"))
-            else:
-                db.execute(statement)
-        result = run.finish(check=1)
-        assert "the definition of public.t was changed by somebody else" in result.stderr, statement
-        assert_removed(db)
-        db.execute("drop schema public cascade; create schema public; drop schema walter cascade")
-        db.execute(TABLE + "create table other (id int);"
-                   "create view v as select t.id from t join other using (id)")
+@pytest.mark.parametrize("statement,query", MEANWHILE)
+def test_dependents_changed_meanwhile_come_along(db, walter, statement, query):
+    db.execute(SETUP)
+    with held_build(walter, ALTER) as run:
+        db.execute(statement)
+    run.finish()
+    db.execute("insert into t values (1000, 1, 'new', 7)")
+    assert db.query_one(query) is True
+    assert db.query("select oid::regclass from pg_class where relnamespace::regnamespace::text"
+                    " ~ '^walter_' and relkind in ('v', 'm')") == []
+    assert_finished(db)
+
+
+def test_view_made_under_our_eyes_comes_along(db, walter):
+    db.execute(SETUP)
+    with held_cutover(walter, ALTER) as run:
+        db.execute("create view w as select n from t")
+    run.finish()
+    db.execute("insert into t values (1000, 1, 'new', 7)")
+    assert db.query_one("select count(*) from w") == 501
+    assert_finished(db)
+
+
+@pytest.mark.parametrize("hold", [held_copy, held_build])
+def test_what_is_refused_stops_the_run_when_it_is_made_meanwhile(db, walter, hold):
+    db.execute(SETUP)
+    with hold(walter, "alter table t drop n, add x int") as run:
+        db.execute("create view w as select n from t")
+    result = run.finish(check=1)
+    assert "the definition of public.t was changed by somebody else" in result.stderr
+    assert "because other objects depend on it" in result.stderr
+    assert_removed(db)
 
 
 def test_what_does_not_matter_may_change_meanwhile(db, walter):
