@@ -17,7 +17,11 @@ static const char *const PLUGIN_CHOICES[] = {
 static const char *const OLD_SNAPSHOTS_CHOICES[] = {
     [OLD_SNAPSHOTS_WAIT] = "wait", [OLD_SNAPSHOTS_IGNORE] = "ignore", NULL};
 
+static const char *const MATVIEWS_CHOICES[] = {
+    [MATVIEWS_BEFORE] = "before", [MATVIEWS_AFTER] = "after", NULL};
+
 /* Choices are stored as int. */
+static_assert(sizeof(Matviews) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(Plugin) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(OldSnapshots) == sizeof(int), "enums have the size of int");
 
@@ -54,6 +58,11 @@ const Option OPTIONS[] = {
      .help = "Go ahead although a publication FOR ALL TABLES sends the rows of the new table to its "
              "subscribers while it is filled. A PostgreSQL subscriber stops with an error at the "
              "first of them: this is for subscribers that ignore tables they do not know."},
+    {.name = "matviews", .letters = "", .type = OPTION_CHOICE, .group = GROUP_TASK,
+     .commands = FOR_PERFORM, FIELD(matviews), .initial = MATVIEWS_BEFORE,
+     .choices = MATVIEWS_CHOICES, .value_name = "WHEN",
+     .help = "When materialized views that read the table are populated anew: before the cutover, "
+             "from the new table, or after the swap, until when they are empty and cannot be read."},
 
     {.name = "dbname", .letters = "d", .type = OPTION_TEXT, .group = GROUP_CONNECTION,
      .commands = FOR_RUNS, FIELD(dbname), .value_name = "DBNAME", .empty_is_unset = true,

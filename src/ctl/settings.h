@@ -14,6 +14,9 @@ typedef enum { COMMAND_PERFORM = 0, COMMAND_CLEANUP, COMMAND_HELP, COMMAND_VERSI
 
 typedef enum { OLD_SNAPSHOTS_WAIT = 0, OLD_SNAPSHOTS_IGNORE } OldSnapshots;
 
+/* When matviews that read the table are populated: before the cutover, or after the swap. */
+typedef enum { MATVIEWS_BEFORE = 0, MATVIEWS_AFTER } Matviews;
+
 /* What the operator said to a question: ANSWER_NOBODY = there is no terminal to ask on. */
 typedef enum { ANSWER_NO = 0, ANSWER_YES, ANSWER_NOBODY } Answer;
 
@@ -38,6 +41,7 @@ typedef struct Settings {
     bool verbose;
     bool drop; /* drop the old table at the end */
     bool skip_foreign_key_validation;
+    Matviews matviews;
     bool set_replica_identity;         /* for the time of the run, where the table has none */
     bool allow_all_tables_publication; /* subscribers may be sent the shadow's rows */
     bool yes;                          /* do not ask */

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "pg/dependents.h"
 #include "pg/sql.h"
 
 static const char SQL_TABLE[] =
@@ -130,8 +131,8 @@ static const char SQL_COLUMN_ROWS[] =
     "         q.seqtypid, q.seqstart, q.seqincrement, q.seqmax, q.seqmin, q.seqcache, q.seqcycle)" \
     "    from sequences s join pg_catalog.pg_sequence q on q.seqrelid = s.oid"
 
-static const char SQL_DIGEST[] =
-    "with recursive t as (select c.*, $1::pg_catalog.oid as id from pg_catalog.pg_class c"
+static const char SQL_DIGEST[] = WITH_DEPENDENTS
+    ", t as (select c.*, $1::pg_catalog.oid as id from pg_catalog.pg_class c"
     "            where c.oid = $1::pg_catalog.oid)," TYPES "," SEQUENCES ","
     /* everything on the table that may have a comment */
     " objects as ("
@@ -196,12 +197,46 @@ static const char SQL_DIGEST[] =
     "polrelid))"
     "    from pg_catalog.pg_policy p, t where p.polrelid = t.id"
     "  union all"
-    "  select pg_catalog.concat_ws(' ', 'dependent', d.classid, d.objid, d.deptype)"
-    "    from pg_catalog.pg_depend d, t"
-    "   where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid = t.id"
-    "     and d.classid in ('pg_catalog.pg_rewrite'::pg_catalog.regclass,"
-    "         'pg_catalog.pg_proc'::pg_catalog.regclass,"
-    "         'pg_catalog.pg_policy'::pg_catalog.regclass)"
+    "  select pg_catalog.concat_ws(' ', 'renewed', classid, objid) from renewed"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'touched', classid, objid) from touched"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'dependent rule', r.oid, pg_catalog.pg_get_ruledef(r.oid),"
+    "         v.relnamespace, v.relname, v.relowner, v.reloptions)"
+    "    from touched d join ids i on d.classid = i.rule"
+    "    join pg_catalog.pg_rewrite r on r.oid = d.objid"
+    "    join pg_catalog.pg_class v on v.oid = r.ev_class"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'dependent policy', p.oid, p.polrelid, p.polname,"
+    "         pg_catalog.pg_get_expr(p.polqual, p.polrelid),"
+    "         pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))"
+    "    from touched d join ids i on d.classid = i.pol"
+    "    join pg_catalog.pg_policy p on p.oid = d.objid"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'dependent function', p.oid,"
+    "         pg_catalog.pg_get_functiondef(p.oid), p.proowner, case when d.renewed then"
+    "         pg_catalog.concat_ws(' ', p.proacl,"
+    "           pg_catalog.obj_description(p.oid, 'pg_proc')) end)"
+    "    from (select classid, objid, true as renewed from renewed"
+    "          union all select classid, objid, false from touched) d"
+    "    join ids i on d.classid = i.proc"
+    "    join pg_catalog.pg_proc p on p.oid = d.objid and p.prokind <> 'a'"
+    "  union all"
+    /* a matview is made anew with all that is on it, long before the swap */
+    "  select pg_catalog.concat_ws(' ', 'matview', m.oid, pg_catalog.pg_get_viewdef(m.oid),"
+    "         m.relnamespace, m.relname, m.relowner, m.relacl, m.reloptions, m.reltablespace,"
+    "         m.relispopulated, pg_catalog.obj_description(m.oid, 'pg_class'),"
+    "         (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', a.attname, a.attacl,"
+    "             a.attstattarget, a.attstorage, pg_catalog.col_description(m.oid, a.attnum)),"
+    "             ', ' order by a.attnum)"
+    "            from pg_catalog.pg_attribute a where a.attrelid = m.oid and a.attnum > 0),"
+    "         (select pg_catalog.string_agg(pg_catalog.concat_ws(' ',"
+    "             pg_catalog.pg_get_indexdef(x.indexrelid), x.indisclustered, x.indisvalid,"
+    "             pg_catalog.obj_description(x.indexrelid, 'pg_class')), ', ' order by "
+    "x.indexrelid)"
+    "            from pg_catalog.pg_index x where x.indrelid = m.oid))"
+    "    from renewed d join ids i on d.classid = i.rel"
+    "    join pg_catalog.pg_class m on m.oid = d.objid and m.relkind = 'm'"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'row type', d.classid, d.objid, d.objsubid)"
     "    from pg_catalog.pg_depend d, t"

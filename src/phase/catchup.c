@@ -9,13 +9,15 @@
 #include "base/log.h"
 #include "phase/apply.h"
 #include "phase/keycheck.h"
+#include "phase/matviews.h"
 #include "phase/migration.h"
 
 /* Longer than this a fence is not waited for in one step. */
 static const int64_t FENCE_PATIENCE_US = 5 * INT64_C(1000000);
 
-bool
-catchup_enter(Migration *run, Err *err)
+/* From here on a snapshot sees all that was copied, and what was populated from it. */
+static bool
+note_copied(Migration *run, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
@@ -24,6 +26,14 @@ catchup_enter(Migration *run, Err *err)
                       err))
         return false;
     run->copied_xid = arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
+    return true;
+}
+
+bool
+catchup_enter(Migration *run, Err *err)
+{
+    if (!note_copied(run, err))
+        return false;
     log_info("catching up, %lld changes are waiting", (long long)apply_outstanding(run->apply));
     return true;
 }
@@ -49,6 +59,10 @@ try_fence(Migration *run, Err *err)
     if (!run->keys_checked) {
         run->keys_checked = keycheck_run(run, err);
         return run->keys_checked ? STEP_MORE : STEP_FAILED;
+    }
+    if (!run->matviews_built) {
+        run->matviews_built = matviews_build(run, err) && note_copied(run, err);
+        return run->matviews_built ? STEP_MORE : STEP_FAILED;
     }
     return migration_check_step(run, STEP_DONE, err);
 }

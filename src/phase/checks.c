@@ -7,14 +7,30 @@
 
 #include <stddef.h>
 
+#include "pg/dependents.h"
 #include "phase/identity.h"
 
 #define UNUSED                                                             \
     " and ($1::pg_catalog.oid, $2::pg_catalog.int8, $3::pg_catalog.text, " \
     "$4::pg_catalog.text) is not null"
-#define OBJECT_TO(what)                                                                           \
-    "select pg_catalog.format('" what " %s depends on the table and is not carried over by this " \
-    "version'"
+
+/* Behind WITH_DEPENDENTS: what the swap gives a new definition, and whether it creates it for that. */
+#define DEPENDENT_OBJECTS                                                                         \
+    ", objects as ("                                                                              \
+    "  select distinct case c.relkind when 'v' then 'view' when 'm' then 'materialized view'"     \
+    "           else 'table' end as what, c.oid::pg_catalog.regclass::text as name,"              \
+    "         c.relowner as owner, c.relnamespace as ns, c.relkind in ('v', 'm') as creates"      \
+    "    from (select r.ev_class as oid from touched t join ids i on t.classid = i.rule"          \
+    "            join pg_catalog.pg_rewrite r on r.oid = t.objid"                                 \
+    "          union select p.polrelid from touched t join ids i on t.classid = i.pol"            \
+    "            join pg_catalog.pg_policy p on p.oid = t.objid"                                  \
+    "          union select n.objid from renewed n join ids i on n.classid = i.rel"               \
+    "           where n.objid <> $1) x join pg_catalog.pg_class c on c.oid = x.oid"               \
+    "  union all"                                                                                 \
+    "  select 'function', p.oid::pg_catalog.regprocedure::text, p.proowner, p.pronamespace, true" \
+    "    from (select classid, objid from renewed union select classid, objid from touched) x"    \
+    "    join ids i on x.classid = i.proc join pg_catalog.pg_proc p on p.oid = x.objid"           \
+    ") "
 
 const Check CHECKS_SERVER[] = {
     {"version", "select pg_catalog.format('the server is version %s', pg_catalog.current_setting("
@@ -235,27 +251,6 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
      " where c.oid = $1 and c.relrowsecurity and c.relforcerowsecurity"
      "   and not (o.rolsuper or o.rolbypassrls)" UNUSED},
-    {"policy",
-     OBJECT_TO(
-         "policy") ", pg_catalog.format('%I on %s', p.polname, p.polrelid::pg_catalog.regclass)),"
-                   "       'Drop it first and create it again afterwards, or use plain ALTER "
-                   "TABLE.'"
-                   "  from pg_catalog.pg_policy p where (p.polrelid <> $1 and exists ("
-                   "    select from pg_catalog.pg_depend d where d.objid = p.oid and d.refobjid = "
-                   "$1"
-                   "       and d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass"
-                   "       and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass))" UNUSED},
-    {"view",
-     "select distinct pg_catalog.format('%s %s depends on the table and is not carried over by this"
-     " version', case v.relkind when 'm' then 'materialized view' when 'v' then 'view'"
-     "         else 'a rule of' end, v.oid::pg_catalog.regclass),"
-     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_depend d join pg_catalog.pg_rewrite r on r.oid = d.objid"
-     "  join pg_catalog.pg_class v on v.oid = r.ev_class"
-     " where d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
-     "   and (d.refobjid = $1 or d.refobjid in (select t.oid from pg_catalog.pg_type t"
-     "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
-     "          where t.typrelid = $1)) and v.oid <> $1" UNUSED},
     {"statistics_owner",
      "select pg_catalog.format('statistics object %I.%I belongs to %I, not to the table''s owner "
      "%I',"
@@ -276,25 +271,132 @@ const Check CHECKS_TABLE[] = {
      "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
      " where s.stxrelid = $1 and not (pg_catalog.has_schema_privilege(n.oid, 'create')"
      "   and pg_catalog.has_schema_privilege(n.oid, 'usage'))" UNUSED},
-    {"function",
-     "select distinct pg_catalog.format('function %s depends on the table or its row type and is "
-     "not"
-     " carried over by this version', d.objid::pg_catalog.regprocedure),"
+    {"matview", WITH_DEPENDENTS
+     ", m as ("
+     "  select c.*, c.oid::pg_catalog.regclass as shown from renewed n"
+     "    join ids i on n.classid = i.rel"
+     "    join pg_catalog.pg_class c on c.oid = n.objid and c.relkind = 'm'"
+     "), names as ("
+     "  select c.relname from renewed n join ids i on n.classid = i.rel, lateral ("
+     "    select x.indexrelid as oid from pg_catalog.pg_index x where x.indrelid = n.objid"
+     "    union all select n.objid"
+     "    union all select d.objid from pg_catalog.pg_depend d where d.classid = i.rel"
+     "      and d.refclassid = i.rel and d.refobjid = n.objid and d.deptype in ('a', 'i')"
+     "      and d.objid not in (select indexrelid from pg_catalog.pg_index"
+     "                           where indrelid = n.objid)"
+     "  ) x join pg_catalog.pg_class c on c.oid = x.oid and c.relkind <> 't'"
+     ")"
+     "select pg_catalog.format('materialized view %s %s', m.shown, o.why),"
      "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_depend d where d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass"
-     "   and (d.refobjid = $1 or d.refobjid in (select t.oid from pg_catalog.pg_type t"
-     "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
-     "          where t.typrelid = $1))" UNUSED},
-    {"row_type",
-     "select distinct pg_catalog.format('%s uses the row type of the table',"
-     "         pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid)),"
+     "  from m, lateral ("
+     "    select pg_catalog.format('has statistics object %I, which is not carried over', stxname)"
+     "      from pg_catalog.pg_statistic_ext where stxrelid = m.oid"
+     "    union all"
+     "    select 'has a security label, which is not carried over' from pg_catalog.pg_seclabel l"
+     "     where l.objoid = m.oid and l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+     "       and l.objsubid = 0"
+     "    union all"
+     "    select pg_catalog.format('belongs to extension %I', e.extname)"
+     "      from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
+     "      cross join ids i where d.classid = i.rel and d.objid = m.oid and d.deptype = 'e'"
+     "       and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+     "    union all"
+     "    select pg_catalog.format('reads %s, which is not populated', u.shown)"
+     "      from m u join ids i on true join pg_catalog.pg_depend d on d.refclassid = i.rel"
+     "       and d.refobjid = u.oid and d.classid = i.rule"
+     "      join pg_catalog.pg_rewrite r on r.oid = d.objid and r.ev_class = m.oid"
+     "     where m.relispopulated and not u.relispopulated and u.oid <> m.oid"
+     "    union all"
+     "    select pg_catalog.format('or an index of it has a name, %I, that something else that"
+     " changes places has, too', n.relname) from names n where n.relname in ("
+     "       select m.relname union all select c.relname from pg_catalog.pg_index x"
+     "         join pg_catalog.pg_class c on c.oid = x.indexrelid where x.indrelid = m.oid)"
+     "     group by n.relname having pg_catalog.count(*) > 1"
+     "  ) o (why) where true" UNUSED " order by 1"},
+    {"dependent_owner", WITH_DEPENDENTS DEPENDENT_OBJECTS
+     "select pg_catalog.format('%s %s depends on the table and belongs to %I, as whom role %I "
+     "cannot"
+     " act', what, name, pg_catalog.pg_get_userbyid(owner), current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; it gets a new definition in the swap.',"
+     "         pg_catalog.pg_get_userbyid(owner), current_user)"
+     "  from objects where not pg_catalog.pg_has_role(owner, 'usage')" UNUSED " order by 1"},
+    {"dependent_schema", WITH_DEPENDENTS DEPENDENT_OBJECTS
+     "select distinct pg_catalog.format('role %I may not create in schema %I, where %s %s depends "
+     "on"
+     " the table', current_user, n.nspname, what, name),"
+     "       pg_catalog.format('GRANT USAGE, CREATE ON SCHEMA %I TO %I;', n.nspname, current_user)"
+     "  from objects o join pg_catalog.pg_namespace n on n.oid = o.ns"
+     " where not (pg_catalog.has_schema_privilege(n.oid, 'usage') and (not creates or"
+     "            pg_catalog.has_schema_privilege(n.oid, 'create')))" UNUSED " order by 1"},
+    {"dependent_grantor", WITH_DEPENDENTS
+     ", grants as ("
+     "  select 'materialized view' as what, c.oid::pg_catalog.regclass::text as name, c.relowner as"
+     "         owner, c.relnamespace as ns, x.grantor"
+     "    from renewed n join ids i on n.classid = i.rel join pg_catalog.pg_class c on c.oid = "
+     "n.objid"
+     "     and c.relkind = 'm', lateral (select c.relacl as acl union all select a.attacl"
+     "           from pg_catalog.pg_attribute a where a.attrelid = c.oid) l,"
+     "         pg_catalog.aclexplode(l.acl) x"
+     "  union all"
+     "  select 'function', p.oid::pg_catalog.regprocedure::text, p.proowner, p.pronamespace, "
+     "x.grantor"
+     "    from renewed n join ids i on n.classid = i.proc join pg_catalog.pg_proc p on p.oid = "
+     "n.objid,"
+     "         pg_catalog.aclexplode(p.proacl) x"
+     ")"
+     "select distinct pg_catalog.format('privileges on %s %s were granted by %I, as whom role %I "
+     "cannot"
+     " grant them again', what, name, pg_catalog.pg_get_userbyid(grantor), current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; GRANT USAGE ON SCHEMA %I TO %I;',"
+     "         pg_catalog.pg_get_userbyid(grantor), current_user, s.nspname,"
+     "         pg_catalog.pg_get_userbyid(grantor))"
+     "  from grants g join pg_catalog.pg_namespace s on s.oid = g.ns where grantor <> owner"
+     "   and not (pg_catalog.pg_has_role(grantor, 'member')"
+     "     and pg_catalog.has_schema_privilege(grantor, s.oid, 'usage'))" UNUSED " order by 1"},
+    {"dependent_temporary", WITH_DEPENDENTS DEPENDENT_OBJECTS
+     "select pg_catalog.format('temporary %s %s of a session depends on the table', what, name),"
+     "       'Drop it, or end the session that has it.'"
+     "  from objects o join pg_catalog.pg_namespace n on n.oid = o.ns"
+     " where n.nspname ~ '^pg_temp_'" UNUSED " order by 1"},
+    {"function", WITH_DEPENDENTS
+     "select pg_catalog.format('function %s depends on the table or its row type, %s',"
+     "         p.oid::pg_catalog.regprocedure, o.why),"
+     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "  from (select * from renewed union all select classid, objid, null from touched) n"
+     "  join ids i on n.classid = i.proc join pg_catalog.pg_proc p on p.oid = n.objid"
+     "  join pg_catalog.pg_language l on l.oid = p.prolang, lateral ("
+     "    select 'and is an aggregate' where p.prokind = 'a'"
+     "    union all"
+     "    select pg_catalog.format('and only a superuser can create it again') where "
+     "(p.proleakproof"
+     "       or not l.lanpltrusted) and not (select rolsuper from pg_catalog.pg_roles"
+     "                                        where rolname = current_user)"
+     "    union all"
+     "    select pg_catalog.format('and belongs to extension %I', e.extname)"
+     "      from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
+     "     where d.classid = i.proc and d.objid = p.oid and d.deptype = 'e'"
+     "       and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+     "    union all"
+     "    select pg_catalog.format('and %s depends on it', pg_catalog.pg_describe_object("
+     "             d.classid, d.objid, d.objsubid))"
+     "      from pg_catalog.pg_depend d"
+     "     where n.depth is not null and d.refclassid = i.proc and d.refobjid = p.oid"
+     "       and not exists (select from touched t where t.classid = d.classid"
+     "                          and t.objid = d.objid)"
+     "       and not exists (select from renewed r where r.classid = d.classid"
+     "                          and r.objid = d.objid)"
+     "       and not exists (select from pg_catalog.pg_rewrite w join pg_catalog.pg_class m"
+     "             on m.oid = w.ev_class and m.relkind = 'm' where d.classid = i.rule"
+     "            and w.oid = d.objid)) o (why) where true" UNUSED " order by 1"},
+    {"row_type", WITH_DEPENDENTS
+     "select distinct pg_catalog.format('%s uses the row type of %s',"
+     "         pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid), n.objid::"
+     "pg_catalog.regtype),"
      "       'Change it to another type first, or use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_depend d where d.classid <> 'pg_catalog.pg_proc'::pg_catalog.regclass"
-     "   and d.classid <> 'pg_catalog.pg_rewrite'::pg_catalog.regclass and d.deptype = 'n'"
-     "   and d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass"
-     "   and d.refobjid in (select t.oid from pg_catalog.pg_type t"
-     "          where t.typrelid = $1 union all select t.typarray from pg_catalog.pg_type t"
-     "          where t.typrelid = $1)" UNUSED},
+     "  from renewed n cross join ids i join pg_catalog.pg_depend d on d.refclassid = i.typ"
+     "   and d.refobjid = n.objid and d.deptype = 'n'"
+     "   and d.classid not in (i.proc, i.rule, i.pol)"
+     " where n.classid = i.typ" UNUSED " order by 1"},
     {"referencing_owner",
      "select pg_catalog.format('foreign key %I belongs to table %s, which role %I does not own',"
      "         k.conname, k.conrelid::pg_catalog.regclass, current_user),"

@@ -84,6 +84,24 @@ run_ddl(Conn *conn, const char *sql, Err *err)
     }
 }
 
+/* Materialized views that were to replace those on the original; later ones may read earlier ones. */
+static bool
+drop_matviews(Conn *conn, const RunNames *names, Err *err)
+{
+    static const char SQL[] =
+        "select pg_catalog.format('drop materialized view %I.%I', n.nspname, c.relname)"
+        "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = $1 and c.relkind = 'm' order by c.oid desc";
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL, (const char *const[]){names->shadow_schema, NULL}, &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows); i++)
+        if (!run_ddl(conn, rows_text(rows, i, 0), err))
+            return err_wrap(err, "dropping a new materialized view");
+    return true;
+}
+
 /* Drop the shadow - the table with the recorded oid, wherever it is called what - unless it has
  * become the table itself. */
 static bool
@@ -144,7 +162,8 @@ remove_run(Conn *conn, const RunNames *names, int spare_pid, Arena *arena, Err *
         *err = identity;
         return false;
     }
-    if (!drop_shadow(conn, names, err) || !drop_empty_schema(conn, names->shadow_schema, err))
+    if (!drop_matviews(conn, names, err) || !drop_shadow(conn, names, err) ||
+        !drop_empty_schema(conn, names->shadow_schema, err))
         return false;
     /* after the swap this schema holds the old table, which is the operator's */
     if (!is_swapped(phase) && !drop_empty_schema(conn, names->schema, err))

@@ -12,6 +12,7 @@
 #include "pg/sql.h"
 #include "phase/apply.h"
 #include "phase/definition.h"
+#include "phase/dependents.h"
 #include "phase/locks.h"
 #include "phase/migration.h"
 #include "phase/sessions.h"
@@ -31,6 +32,7 @@ struct Cutover {
     int64_t reported_us;  /* when a gate was last reported closed */
     int64_t far_since_us; /* since when the drain would take too long, 0 = it would not */
     int64_t failures;     /* attempts and closed gates */
+    char *refresh;        /* SQL: see dependents_refresh_functions */
     char *fresh_xid;      /* from this transaction on nothing was applied ... */
     int64_t fresh_at;     /* ... beyond so many changes */
 };
@@ -67,7 +69,9 @@ cutover_enter(Migration *run, Err *err)
     cutover->fresh_at = -1;
     cutover->conn = migration_connect(run, CONN_SQL, "cutover", err);
     return cutover->conn != NULL && migration_limit_lock_waits(cutover->conn, err) &&
-           locks_init(run, cutover->conn, &cutover->locks, err) && keep_autovacuum_off(run, err);
+           locks_init(run, cutover->conn, &cutover->locks, err) &&
+           dependents_refresh_functions(run, cutover->conn, &cutover->refresh, err) &&
+           keep_autovacuum_off(run, err);
 }
 
 void
@@ -77,6 +81,7 @@ cutover_leave(Migration *run)
         return;
     conn_close(run->cutover->conn);
     locks_done(&run->cutover->locks);
+    free(run->cutover->refresh);
     free(run->cutover->fresh_xid);
     free(run->cutover);
     run->cutover = NULL;
@@ -204,6 +209,8 @@ build_swap(Migration *run, Buf *sql, Err *err)
             run->original.qualified, run->names.schema, run->shadow_qualified,
             run->original.schema);
     add_list(sql, &run->definition.moved);
+    if (run->cutover->refresh[0] != '\0')
+        sql_add(sql, "%S;", run->cutover->refresh);
     buf_add_text(sql, phase);
     return true;
 }
@@ -409,7 +416,7 @@ attempt(Migration *run, Err *err)
     return pause_or_give_up(run, err);
 }
 
-/* Another definition may have other foreign key partners. */
+/* Another definition may have other foreign key partners and views. */
 static bool
 renew_locks(Migration *run, Err *err)
 {
@@ -419,7 +426,10 @@ renew_locks(Migration *run, Err *err)
         return true;
     run->definition_renewed = false;
     locks_done(&cutover->locks);
-    return locks_init(run, cutover->conn, &cutover->locks, err);
+    free(cutover->refresh);
+    cutover->refresh = NULL;
+    return locks_init(run, cutover->conn, &cutover->locks, err) &&
+           dependents_refresh_functions(run, cutover->conn, &cutover->refresh, err);
 }
 
 Step

@@ -6,6 +6,7 @@
 #include "base/buf.h"
 #include "pg/sql.h"
 #include "phase/definition_internal.h"
+#include "phase/dependents.h"
 #include "phase/identity.h"
 
 /* Names are the same on both tables at this point, so columns are matched by name. */
@@ -275,7 +276,7 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
-        definition_clone_publications(run, conn, err))
+        definition_clone_publications(run, conn, err) && dependents_clone(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -323,7 +324,7 @@ definition_read(Migration *run, Conn *conn, Err *err)
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
         definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
         definition_read_statistics(run, conn, err) &&
-        definition_read_publications(run, conn, err)) {
+        definition_read_publications(run, conn, err) && dependents_read(run, conn, err)) {
         read_owner(run);
         return true;
     }

@@ -36,6 +36,14 @@ NODISCARD bool definition_read(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_strip(Migration *run, Conn *conn, Err *err);
 
 /*
+ * Add the statements that build the indexes of table or matview `oid`, with all that is set on them,
+ * for `qualified` in `schema` (both quoted).
+ */
+NODISCARD bool definition_list_indexes(Migration *run, Conn *conn, uint32_t oid,
+                                       const char *qualified, const char *schema, SqlList *list,
+                                       Err *err);
+
+/*
  * SQL that gives the shadow the privileges which the original has at this moment (table, columns,
  * sequences), for the swap.  New text, free().
  */

@@ -126,6 +126,21 @@ read_indexes(Migration *run, Conn *conn, Err *err)
     return true;
 }
 
+bool
+definition_list_indexes(Migration *run, Conn *conn, uint32_t oid, const char *qualified,
+                        const char *schema, SqlList *list, Err *err)
+{
+    SUBJECT_AUTO(subject, oid, qualified, schema);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_INDEXES, subject.params, &rows, err))
+        return false;
+    for (int column = 0; column < 3; column++)
+        for (int row = 0; row < rows_count(rows); row++)
+            definition_add(run, list, rows_text(rows, row, column));
+    return true;
+}
+
 static bool
 has_key_index(const Migration *run, Conn *conn, bool *found, Err *err)
 {

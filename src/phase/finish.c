@@ -61,6 +61,31 @@ validate(Migration *run, Err *err)
     return true;
 }
 
+/* A materialized view that is not refreshed stays empty, and who reads it gets an error: say so. */
+static bool
+refresh_matviews(Migration *run, Err *err)
+{
+    const SqlList *list = &run->definition.refreshes;
+
+    for (int i = 0; i < list->count; i++) {
+        int64_t started_us = clock_now_us();
+
+        if (run_patiently(run, list->items[i], err)) {
+            log_info("populated a materialized view in %.1f s: %s",
+                     (double)(clock_now_us() - started_us) / 1e6, list->items[i]);
+            continue;
+        }
+        if (err->kind == ERR_LOST)
+            return false;
+        log_warning("the new table is in place, but a materialized view is empty: %s; run: %s",
+                    err->message, list->items[i]);
+        if (err->kind == ERR_STOPPED)
+            return false;
+        err_clear(err);
+    }
+    return true;
+}
+
 static bool
 drop_old_table(Migration *run, Err *err)
 {
@@ -100,7 +125,7 @@ finish(Migration *run, Err *err)
     loop_shield(run->loop);
     ok = remove_machinery(run, err);
     loop_unshield(run->loop);
-    return ok && drop_old_table(run, err) && validate(run, err);
+    return ok && refresh_matviews(run, err) && drop_old_table(run, err) && validate(run, err);
 }
 
 bool

@@ -25,6 +25,56 @@ static const int64_t SILENCE_MS = 2000;
 enum { BLOCKERS_SHOWN = 5 };
 
 /*
+ * LOCK TABLE on a view goes on to all the tables that the view reads, and does not know matviews; an
+ * ALTER that gives a view to its owner changes nothing and locks nothing but the view.  Autovacuum
+ * analyzes matviews, and gives way to COMMENT as it does to LOCK TABLE.
+ * $1 = quoted name.
+ */
+static const char SQL_LOCK_VIEW[] =
+    "select c.oid, pg_catalog.format('alter %s %s owner to %I', k.what, $1::text,"
+    "         pg_catalog.pg_get_userbyid(c.relowner)),"
+    "       case c.relkind when 'm' then pg_catalog.format('comment on %s %s is %s', k.what, "
+    "$1::text,"
+    "         pg_catalog.quote_nullable(pg_catalog.obj_description(c.oid, 'pg_class'))) end"
+    "  from pg_catalog.pg_class c, lateral (select case c.relkind when 'm' then 'materialized view'"
+    "         else 'view' end) k (what)"
+    " where c.oid = $1::text::pg_catalog.regclass";
+
+static const char *
+keep(Migration *run, const char *text)
+{
+    return text == NULL ? NULL : arena_copy(run->arena, text, strlen(text));
+}
+
+static LockedTable
+new_table(Migration *run, const char *name, uint32_t oid)
+{
+    AUTO(Text) *patient = sql_build("lock table only %S in share update exclusive mode", name);
+    AUTO(Text) *exclusive = sql_build("lock table only %S in access exclusive mode", name);
+
+    return (LockedTable){name, oid, keep(run, patient), keep(run, exclusive)};
+}
+
+/* Who reads through a view locks it before its tables; so they come first. */
+static bool
+read_views(Migration *run, Locks *locks, Err *err)
+{
+    const SqlList *views = &run->definition.views;
+
+    for (int i = 0; i < views->count; i++) {
+        AUTO(Rows) *rows = NULL;
+
+        if (!query_one(run->control, SQL_LOCK_VIEW, (const char *const[]){views->items[i], NULL},
+                       &rows, err))
+            return err_wrap(err, "reading view %s", views->items[i]);
+        locks->tables[i] =
+            (LockedTable){views->items[i], (uint32_t)rows_int(rows, 0, 0),
+                          keep(run, rows_text(rows, 0, 2)), keep(run, rows_text(rows, 0, 1))};
+    }
+    return true;
+}
+
+/*
  * To begin with, the original comes between the tables that it references and those that reference
  * it: so most transactions come along.
  */
@@ -37,22 +87,22 @@ read_tables(Migration *run, Locks *locks, Err *err)
         "   and conrelid = $1::pg_catalog.regclass and confrelid = $2::pg_catalog.oid)";
     const SqlList *partners = &run->definition.partners;
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
-    int first = 0;
-    int last = partners->count;
+    int first = run->definition.views.count;
+    int last = first + partners->count;
 
-    locks->table_count = partners->count + 1;
+    locks->table_count = last + 1;
     locks->tables = arena_alloc(run->arena, (size_t)locks->table_count * sizeof *locks->tables);
     for (int i = 0; i < partners->count; i++) {
+        const char *name = partners->items[i];
         AUTO(Rows) *rows = NULL;
 
-        if (!query_one(run->control, SQL, (const char *const[]){partners->items[i], oid, NULL},
-                       &rows, err))
+        if (!query_one(run->control, SQL, (const char *const[]){name, oid, NULL}, &rows, err))
             return err_wrap(err, "reading the foreign keys of %s", run->original.qualified);
         locks->tables[rows_bool(rows, 0, 1) ? last-- : first++] =
-            (LockedTable){.name = partners->items[i], .oid = (uint32_t)rows_int(rows, 0, 0)};
+            new_table(run, name, (uint32_t)rows_int(rows, 0, 0));
     }
-    locks->tables[first] = (LockedTable){.name = run->original.qualified, .oid = run->original.oid};
-    return true;
+    locks->tables[first] = new_table(run, run->original.qualified, run->original.oid);
+    return read_views(run, locks, err);
 }
 
 static void
@@ -174,13 +224,14 @@ take_patient_locks(Migration *run, Locks *locks, Err *err)
     if (!query_exec(locks->conn, begin, err))
         return false;
     for (int i = 0; i < locks->table_count; i++) {
-        const char *table = locks->tables[i].name;
-        AUTO(Text) *sql = sql_build("lock table only %S in share update exclusive mode", table);
+        const LockedTable *table = &locks->tables[i];
         const LockStep step = {
             .look_us = PATIENT_LOOK_US, .timeout_ms = locks->patient_ms, .apply = true};
 
-        if (!query_send(locks->conn, sql, err) || !wait_for_lock(run, locks, &step, err))
-            return err_wrap(err, "lock that keeps VACUUM and DDL off %s", table);
+        if (table->patient == NULL)
+            continue;
+        if (!query_send(locks->conn, table->patient, err) || !wait_for_lock(run, locks, &step, err))
+            return err_wrap(err, "lock that keeps VACUUM and DDL off %s", table->name);
     }
     return true;
 }
@@ -229,8 +280,7 @@ static bool
 lock_exclusively(Migration *run, Locks *locks, int place, int64_t timeout_ms, Err *err)
 {
     AUTO(Text) *sql =
-        sql_build("set local lock_timeout to %D; lock table only %S in access exclusive mode",
-                  timeout_ms, locks->tables[place].name);
+        sql_build("set local lock_timeout to %D; %S", timeout_ms, locks->tables[place].exclusive);
     const LockStep step = {.look_us = timeout_ms * 500, .timeout_ms = timeout_ms};
     int before = place;
 

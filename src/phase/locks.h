@@ -1,6 +1,6 @@
 /*
- * The locks of the swap: on the original and on the tables that foreign keys tie to it, in one
- * transaction, in pulses that cost the application little.  Says who was in the way; does not wait
+ * The locks of the swap: on the views that read the original, on the original itself and on the
+ * tables that foreign keys, rules and policies tie to it, in one transaction, in pulses that cost the application little.  Says who was in the way; does not wait
  * between two attempts and does not decide how many there are.
  */
 #ifndef WALTER_LOCKS_H
@@ -8,9 +8,12 @@
 
 #include "phase/migration.h"
 
+/* A table, or a view that reads one of them. */
 typedef struct LockedTable {
     const char *name; /* quoted */
     uint32_t oid;
+    const char *patient;   /* SQL that takes the lock against VACUUM and DDL; NULL = needs none */
+    const char *exclusive; /* SQL that takes ACCESS EXCLUSIVE on it and on nothing else */
 } LockedTable;
 
 typedef struct Locks {

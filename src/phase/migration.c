@@ -105,6 +105,15 @@ sql_list_add(Migration *run, SqlList *list, const char *text)
     list->items[list->count++] = arena_copy(run->arena, text, strlen(text));
 }
 
+void
+sql_list_add_once(Migration *run, SqlList *list, const char *text)
+{
+    for (int i = 0; i < list->count; i++)
+        if (strcmp(list->items[i], text) == 0)
+            return;
+    sql_list_add(run, list, text);
+}
+
 /*
  * A rewrite changes rows without a word in the stream.  VACUUM FULL and CLUSTER do no harm and
  * TRUNCATE is in the stream, so only a new file together with new column rows is an ALTER TABLE.

@@ -48,10 +48,40 @@ typedef struct Definition {
     SqlList finish; /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
     SqlList key_checks;  /* per foreign key that rows may violate: gives a message if one does */
     SqlList partners;    /* quoted, qualified tables to lock in the swap, in order of oid */
+    SqlList views;       /* the same for views and materialized views, locked before all tables */
+    SqlList matviews;    /* built before the cutover, each on its own: see matviews.h */
+    SqlList refreshes;   /* afterwards: REFRESH MATERIALIZED VIEW */
     bool has_deferrable; /* a deferrable unique or exclusion constraint */
     const char *identity_sequences; /* oids of the shadow's that were cloned: "{4711}" */
     SqlList restarted; /* attnums of shadow columns whose identity the ALTER restarts */
 } Definition;
+
+/* Something outside that depends on the table, and its stand-in in the rehearsal. */
+typedef struct Dependent {
+    char kind; /* v view, m matview, r rule, p policy, f parsed body, F row type in the signature */
+    uint32_t oid;
+    const char *schema;    /* unquoted; of rules and policies, of their relation */
+    const char *name;      /* unquoted relation or function */
+    const char *part;      /* unquoted rule or policy, else "" */
+    const char *text;      /* query of a view, else the statement that makes it */
+    const char *qualified; /* quoted schema.name */
+    const char *stand_in_schema;
+    uint32_t stand_in_oid;
+} Dependent;
+
+/* A growing list in the arena. */
+typedef struct Moves {
+    DdlMove *items;
+    int count;
+    int size;
+} Moves;
+
+typedef struct Dependents {
+    Dependent *items;
+    int count;
+    Moves forth; /* from real names to those of the rehearsal, of what the swap renews */
+    Moves back;
+} Dependents;
 
 /* What the run counts, for the progress line and the closing summary. */
 typedef struct Counters {
@@ -110,6 +140,7 @@ typedef struct Migration {
     bool binary_stream;            /* values of the stream travel in binary */
     bool binary_copy;
     Definition definition;
+    Dependents dependents;
     char *snapshot; /* the keeper's snapshot id */
     Conn *keeper;
     Lsn consistent_lsn;
@@ -122,6 +153,7 @@ typedef struct Migration {
     int64_t definition_checked_us;
     const char *copied_xid; /* snapshots from before this transaction lack copied rows */
     bool keys_checked;      /* the rows fit the foreign keys, see keycheck.h */
+    bool matviews_built;    /* see matviews.h */
     bool place_changed;     /* the original was rewritten during the copy, which began anew */
     bool swapped;
     Counters counters;
@@ -206,6 +238,9 @@ Conn *migration_connect_owner(Migration *run, ConnKind kind, const char *purpose
  * that somebody waits for, and then the wait would have no end that the server can see.
  */
 NODISCARD bool migration_limit_lock_waits(Conn *conn, Err *err);
+
+/* Append a text (copied into the run's arena), unless it is there already. */
+void sql_list_add_once(Migration *run, SqlList *list, const char *text);
 
 /* Append a text (copied into the run's arena). */
 void sql_list_add(Migration *run, SqlList *list, const char *text);

@@ -60,6 +60,7 @@ rehearse(Migration *run, Migration *fresh, Err *err)
 
     *fresh = *run;
     fresh->definition = (Definition){0};
+    fresh->dependents = (Dependents){0};
     fresh->original_digest = fresh->original_body = fresh->shadow_body = NULL;
     fresh->original_column_rows = NULL;
     if (conn == NULL)
@@ -123,6 +124,8 @@ check_rows(const Migration *run, const Migration *fresh, Err *err)
         (!contains_all(&fresh->definition.indexes, &run->definition.indexes) ||
          !contains_all(&fresh->definition.constraints, &run->definition.constraints)))
         return give_up(run, "an index is gone, or is not what it was", err);
+    if (run->matviews_built && !is_same(&run->definition.matviews, &fresh->definition.matviews))
+        return give_up(run, "a materialized view is new, gone, or not what it was", err);
     return true;
 }
 
@@ -204,6 +207,7 @@ adopt(Migration *run, Migration *fresh)
     /* oids of sequences on the live shadow, not on the one that was rolled back */
     fresh->definition.identity_sequences = run->definition.identity_sequences;
     run->definition = fresh->definition;
+    run->dependents = fresh->dependents;
     swap_texts(&run->original_digest, &fresh->original_digest);
     if (fresh->original_filenode == run->first_filenode)
         swap_texts(&run->original_column_rows, &fresh->original_column_rows);

@@ -41,6 +41,24 @@ replace_all(char *text, size_t size, const char *from, const char *to)
     (void)snprintf(text, size, "%s", buf_text(&result));
 }
 
+/* "walter_<run>_r2200.v" plays "v" of the schema with that oid. */
+static void
+name_real_schemas(const Migration *run, Err *err)
+{
+    const char *at;
+
+    while ((at = strstr(err->message, run->names.rehearsal)) != NULL) {
+        size_t len = strlen(run->names.rehearsal);
+        AUTO(Text) *stand_in = NULL;
+
+        len += strspn(at + len, "0123456789");
+        if (at[len] != '.')
+            return;
+        stand_in = mem_format("%.*s.", (int)len, at);
+        replace_all(err->message, sizeof err->message, stand_in, "");
+    }
+}
+
 /* PostgreSQL speaks of the shadow and of stand-ins; the operator knows the tables they play. */
 static void
 name_real_tables(Migration *run, Err *err)
@@ -52,6 +70,7 @@ name_real_tables(Migration *run, Err *err)
 
     replace_all(err->message, sizeof err->message, shadow, "");
     replace_all(err->message, sizeof err->message, rehearsal, "");
+    name_real_schemas(run, err);
     /* bounded: a table may be called like a stand-in */
     for (int i = 0; i < 8 && (at = strstr(err->message, "other_")) != NULL; i++) {
         size_t digits = strspn(at + strlen("other_"), "0123456789");

@@ -113,6 +113,26 @@ const char *ddl_rewrite(const DdlStatement *statement, const char *table,
 const char *ddl_retarget(const char *text, const char *schema, const char *name,
                          const char *replacement, Arena *arena, Err *err);
 
+typedef enum { DDL_MOVE_RELATION = 0, DDL_MOVE_FUNCTION } DdlMoveKind;
+
+/* A relation (with its row type) or function of that name is to be found in another schema. */
+typedef struct DdlMove {
+    DdlMoveKind kind;
+    const char *name;       /* unquoted */
+    const char *schema;     /* unquoted: where the text finds it */
+    const char *new_schema; /* unquoted: where it is to be found */
+} DdlMove;
+
+/*
+ * Replace the schemas of objects wherever a definition written by the server (pg_get_viewdef,
+ * pg_get_functiondef, ...) names them, qualified, as relation, type or function.  Names themselves
+ * stay, so that columns qualified by them and aliases mean what they meant.  Text within quotes
+ * ('s.t'::regclass, the body of a function) is not looked at.
+ * Returns the new text in `arena`, or NULL: ERR_REFUSED when the text does not parse.
+ */
+const char *ddl_requalify(const char *text, const DdlMove *moves, int move_count, Arena *arena,
+                          Err *err);
+
 /* A `--copy-statement`: INSERT INTO %{shadow_table} (columns) SELECT ... FROM [ONLY] table ... */
 typedef struct CopyStatement {
     const char *const *columns; /* unquoted names of the INSERT's column list */

@@ -73,12 +73,21 @@ static void
 check_definition(const char *text, Arena *arena)
 {
     Err err = {0};
+    const DdlMove moves[] = {{DDL_MOVE_RELATION, "t", "s", "walter_x"},
+                             {DDL_MOVE_FUNCTION, "t", "s", "walter_x"}};
     const char *result = ddl_retarget(text, "s", "t", "walter_x.t", arena, &err);
+    const char *moved;
     DDL_TREE_AUTO(tree);
+    DDL_TREE_AUTO(moved_tree);
 
     demand(result != NULL || err.kind == ERR_FAILED);
     if (result != NULL)
         demand(ddl_tree_parse(result, arena, &tree, &err));
+    err_clear(&err);
+    moved = ddl_requalify(text, moves, 2, arena, &err);
+    demand(moved != NULL || err.kind == ERR_REFUSED || err.kind == ERR_FAILED);
+    if (moved != NULL)
+        demand(ddl_tree_parse(moved, arena, &moved_tree, &err));
 }
 
 int

@@ -97,31 +97,64 @@ TABLE_CASES = {
         (PLAIN + "; insert into pg_subscription_rel values (4711, 't'::regclass, 'r', null)", ALTER,
          "the table is written by ", "Take the table out of the subscription"),
     ],
-    "policy": [
-        (PLAIN + "; create table o (id int); create policy pol on o using"
-         " (id in (select n from t))", ALTER, "policy pol on public.o depends", "Drop it first"),
+    "dependent_temporary": [
+        (PLAIN + "; create temp view v as select * from t", ALTER,
+         "temporary view .*v of a session depends on the table", "end the session that has it"),
     ],
-    "view": [
-        (PLAIN + "; create view v as select * from t", ALTER, "view public.v depends", "Drop it first"),
-        (PLAIN + "; create materialized view v as select id from t", ALTER,
-         "materialized view public.v depends", "Drop it first"),
-        (PLAIN + "; create view v as select row(1, 2)::t as r", ALTER, "view public.v depends",
-         "Drop it first"),
-        (PLAIN + "; create table o (id int); create rule r as on insert to o do also"
-         " insert into t values (new.id, 1)", ALTER, "a rule of public.o depends", "Drop it first"),
+    "matview": [
+        (PLAIN + "; create materialized view m as select id, n from t; create statistics st on id, n"
+         " from m", "alter table t add x int",
+         "materialized view public.m has statistics object st", "Drop it first"),
+        (PLAIN + "; create materialized view a as select id from t;"
+         "create materialized view b as select * from a; refresh materialized view a with no data",
+         ALTER, "materialized view public.b reads public.a, which is not populated", "Drop it first"),
+        (PLAIN + "; drop schema if exists s cascade; create schema s; create materialized view s.t as select id from public.t",
+         "alter table public.t add x int",
+         "materialized view s.t or an index of it has a name, t, that something else", "Drop it first"),
+        (PLAIN + "; drop schema if exists s cascade; create schema s; create materialized view s.m as select id from t;"
+         "create index t_pkey on s.m (id)", "alter table public.t add x int",
+         "materialized view s.m or an index of it has a name, t_pkey, that", "Drop it first"),
+        (PLAIN + "; create materialized view m as select 't'::regclass as r, id from t",
+         "alter table t add x int",
+         "materialized view public.m contains the constant 'public.t'::regclass", "--matviews=after"),
+        (PLAIN + "; create function f(r t) returns int language sql as 'select 1';"
+         "create materialized view m as select f(t) as f from t", "alter table t add x int",
+         r"materialized view public.m calls function public.f\(public.t\)", "--matviews=after"),
+    ],
+    "dependent_grantor": [
+        (PLAIN + "; create materialized view m as select id from t; create role walter_grantor;"
+         "grant usage on schema public to walter_grantor;"
+         "grant select on m to walter_grantor with grant option;"
+         "set role walter_grantor; grant select on m to public; reset role;"
+         "revoke usage on schema public from walter_grantor", "alter table t add x int",
+         "privileges on materialized view public.m were granted by walter_grantor",
+         "GRANT USAGE ON SCHEMA public TO walter_grantor"),
+        ("drop materialized view if exists m; drop role walter_grantor; create table t (id int)",
+         ALTER, "t has no primary key", "Add a primary key"),
     ],
     "function": [
-        (PLAIN + "; create function f(r t) returns int language sql as 'select 1'", ALTER,
-         r"function public.f\(public.t\) depends", "Drop it first"),
-        (PLAIN + "; create function f() returns setof t language sql as 'select * from t'", ALTER,
-         r"function public.f\(\) depends", "Drop it first"),
-        (PLAIN + "; create function f() returns bigint begin atomic select count(*) from t; end",
-         ALTER, r"function public.f\(\) depends", "Drop it first"),
+        (PLAIN + "; create function f(r t) returns int language sql immutable as 'select 1';"
+         "alter table t add constraint c check (f(t) > 0)", ALTER,
+         r"function public.f\(public.t\) depends on the table or its row type, and constraint c on"
+         " table public.t depends on it", "Drop it first"),
+        (PLAIN + "; create function f(r t) returns int language sql immutable as 'select 1';"
+         "create table o (n int default f(null))", ALTER,
+         r"function public.f\(public.t\) .* and default value for column n of table public.o depends"
+         " on it", "Drop it first"),
+        (PLAIN + "; create function f(n int, r t) returns int language sql as 'select 1';"
+         "create aggregate a (t) (sfunc = f, stype = int)", ALTER,
+         r"function public.a\(public.t\) .* is an aggregate", "Drop it first"),
     ],
     "row_type": [
         (PLAIN + "; create table o (r t)", ALTER, "column r of table public.o uses the row type",
          "another type first"),
         (PLAIN + "; create table o (r t[])", ALTER, "column r of table public.o uses the row type",
+         "another type first"),
+        (PLAIN + "; create view v as select t from t", ALTER,
+         "column t of view public.v uses the row type", "another type first"),
+        (PLAIN + "; create table o (r int); create view v as select row(1, 2)::t as r from o", ALTER,
+         "column r of view public.v uses the row type", "another type first"),
+        (PLAIN + "; create domain d as t", ALTER, "type public.d uses the row type",
          "another type first"),
     ],
     "partitioned_reference": [
@@ -150,6 +183,36 @@ def test_table(db, walter, check):
         before = traces(db)
         refused(walter, alter, objection, cure)
         assert traces(db) == before, setup
+
+
+FOREIGN_DEPENDENTS = [
+    ("create view v as select id from t", "view public.v"),
+    ("create materialized view m as select id from t", "materialized view public.m"),
+    ("create table o (id int); create rule r as on insert to o do also delete from t",
+     "table public.o"),
+    ("create table o (id int); create policy p on o using (id in (select id from t))",
+     "table public.o"),
+    ("create function f(r t) returns int language sql as 'select 1'",
+     r"function public.f\(public.t\)"),
+]
+
+
+@pytest.mark.parametrize("setup,name", FOREIGN_DEPENDENTS)
+def test_dependent_owner(db, owner, walter, setup, name):
+    owner.execute(PLAIN)
+    db.execute(setup)
+    refused(walter.as_user(owner), "alter table t add x int",
+            f"{name} depends on the table and belongs to postgres", "GRANT postgres TO")
+    assert_untouched(db)
+
+
+def test_dependent_schema(db, owner, walter):
+    owner.execute(PLAIN)
+    db.execute(f"create schema s; create view s.v as select id from t;"
+               f"alter view s.v owner to {owner.user}; grant usage on schema s to {owner.user}")
+    refused(walter.as_user(owner), "alter table t add x int",
+            "may not create in schema s, where view s.v depends", "GRANT USAGE, CREATE ON SCHEMA s")
+    assert_untouched(db)
 
 
 def start_anew(db):
@@ -184,9 +247,9 @@ def test_set_unlogged(db, walter):
 
 
 def test_every_objection_is_shown_at_once(db, walter):
-    db.execute(PLAIN + "; create view v as select * from t; create table o (r t);"
-               "create publication p for all tables")
-    result = refused(walter, ALTER, "view public.v depends", "Drop it first")
+    db.execute(PLAIN + "; create table o (r t); create publication p for all tables;"
+               "create view v as select t from t")
+    result = refused(walter, ALTER, "column t of view public.v uses", "Change it to another type")
     assert re.search("error: publication p", result.stderr)
     assert re.search("error: column r of table public.o uses the row type", result.stderr)
     assert result.stderr.count("error: ") == 3

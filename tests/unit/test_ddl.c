@@ -546,6 +546,53 @@ START_TEST(retargets_definitions)
 }
 END_TEST
 
+/* What is mapped: relation s."T" (and its row type) and function s.f to schema w, s.g to "W w". */
+static const DdlMove MOVES[] = {{DDL_MOVE_RELATION, "T", "s", "w"},
+                                {DDL_MOVE_FUNCTION, "f", "s", "w"},
+                                {DDL_MOVE_RELATION, "g", "s", "W w"}};
+
+static const struct {
+    const char *text;
+    const char *expected; /* NULL = refused */
+} MOVED[] = {
+    {"SELECT \"T\".a, \"T\" FROM s.\"T\", r.\"T\" x JOIN ONLY s.\"T\" \"T_1\" USING (a)",
+     "SELECT \"T\".a, \"T\" FROM \"w\".\"T\", r.\"T\" x JOIN ONLY \"w\".\"T\" \"T_1\" USING (a)"},
+    {"SELECT s.f(\"T\".*), s.g(1), f(2), NULL::s.\"T\", NULL::s.\"T\"[], 's.\"T\"'::regclass, s.f.x"
+     " FROM s.g, s.f(3) f, LATERAL s.f(g.*) \"T\"(a)",
+     "SELECT \"w\".f(\"T\".*), s.g(1), f(2), NULL::\"w\".\"T\", NULL::\"w\".\"T\"[],"
+     " 's.\"T\"'::regclass, s.f.x FROM \"W w\".g, \"w\".f(3) f, LATERAL \"w\".f(g.*) \"T\"(a)"},
+    {"WITH \"T\" AS (SELECT 1 FROM s.\"T\") SELECT * FROM \"T\" WHERE EXISTS (SELECT FROM s.\"T\")",
+     "WITH \"T\" AS (SELECT 1 FROM \"w\".\"T\") SELECT * FROM \"T\" WHERE EXISTS (SELECT FROM"
+     " \"w\".\"T\")"},
+    {"CREATE OR REPLACE FUNCTION s.f(r s.\"T\", s.\"T\"[] DEFAULT s.f())\n RETURNS SETOF s.\"T\"\n"
+     " LANGUAGE sql\nAS $function$ select * from s.\"T\" $function$",
+     "CREATE OR REPLACE FUNCTION \"w\".f(r \"w\".\"T\", \"w\".\"T\"[] DEFAULT \"w\".f())\n RETURNS"
+     " SETOF \"w\".\"T\"\n LANGUAGE sql\nAS $function$ select * from s.\"T\" $function$"},
+    {"CREATE OR REPLACE PROCEDURE s.f()\n LANGUAGE sql\nBEGIN ATOMIC\n INSERT INTO s.\"T\" (a)"
+     " SELECT s.f(1);\n UPDATE s.\"T\" SET a = 1;\n DELETE FROM s.g;\nEND",
+     "CREATE OR REPLACE PROCEDURE \"w\".f()\n LANGUAGE sql\nBEGIN ATOMIC\n INSERT INTO \"w\".\"T\""
+     " (a) SELECT \"w\".f(1);\n UPDATE \"w\".\"T\" SET a = 1;\n DELETE FROM \"W w\".g;\nEND"},
+    {"CREATE OR REPLACE RULE s AS\n ON INSERT TO s.\"T\" DO INSTEAD INSERT INTO s.o (f) VALUES "
+     "(new.s)"
+     " RETURNING o.f",
+     "CREATE OR REPLACE RULE s AS\n ON INSERT TO \"w\".\"T\" DO INSTEAD INSERT INTO s.o (f) VALUES"
+     " (new.s) RETURNING o.f"},
+    {"alter policy p on s.g using ((id IN ( SELECT \"T\".id FROM s.\"T\")))",
+     "alter policy p on \"W w\".g using ((id IN ( SELECT \"T\".id FROM \"w\".\"T\")))"},
+    {"SELECT 1", "SELECT 1"},
+    {"SELECT FROM WHERE", NULL},
+};
+
+START_TEST(gives_objects_other_schemas)
+{
+    Err err = {0};
+    const char *result = ddl_requalify(MOVED[_i].text, MOVES, 3, arena, &err);
+
+    ck_assert_pstr_eq(result, MOVED[_i].expected);
+    ck_assert_int_eq(err.kind, result == NULL ? ERR_REFUSED : ERR_NONE);
+}
+END_TEST
+
 #define COUNT(table) ((int)(sizeof(table) / sizeof(table)[0]))
 
 int
@@ -570,6 +617,7 @@ main(void)
     tcase_add_loop_test(tests, refuses_what_it_cannot_run, 0, COUNT(BAD));
     tcase_add_loop_test(tests, survives_long_statements, 0, COUNT(LONG));
     tcase_add_loop_test(tests, retargets_definitions, 0, COUNT(DEFINITIONS));
+    tcase_add_loop_test(tests, gives_objects_other_schemas, 0, COUNT(MOVED));
     srunner_run_all(runner, CK_NORMAL);
     failed = srunner_ntests_failed(runner);
     srunner_free(runner);
