@@ -8,6 +8,7 @@
 /*
  * Statements that build the indexes of table $1 on table $2 in schema $3 (quoted): the index itself,
  * the constraint on it, and what no definition text shows.
+ * A foreign key takes the first of several indexes that it might reference: those in use come first.
  * pg_get_indexdef always names its table right behind "ON", so that name is cut out by position.
  */
 static const char SQL_INDEXES[] =
@@ -59,7 +60,8 @@ static const char SQL_INDEXES[] =
     "           then pg_catalog.format('alter table %s replica identity using index %I', $2,"
     "                relname) end),"
     "       coalesce(contype in ('u', 'x') and condeferrable, false)"
-    "  from i order by size desc, relname";
+    "  from i order by exists (select from pg_catalog.pg_constraint f where f.contype = 'f'"
+    "    and f.conindid = i.oid) desc, size desc, relname";
 
 /* Is there a unique index on exactly these columns (attnums)? */
 static const char SQL_HAS_KEY_INDEX[] =

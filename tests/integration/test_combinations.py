@@ -1,0 +1,79 @@
+"""Whatever a table has and whatever is done to it: walter leaves what plain ALTER TABLE leaves.
+
+Every feature with all the others under every ALTER, every feature alone under some, and random
+combinations.  WALTER_SEED repeats a run of these, WALTER_COMBINATIONS says how many.
+"""
+import os
+import random
+import re
+
+import pytest
+
+from support.library import ALTERS, CHANGES, FEATURES, TABLE
+from support.oracle import Case, new_oracle, oracle_databases, oracle_server, oracle_walter
+
+__all__ = ["new_oracle", "oracle_databases", "oracle_server", "oracle_walter"]   # fixtures
+
+SEED = int(os.environ.get("WALTER_SEED") or random.SystemRandom().randrange(10 ** 6))
+COUNT = int(os.environ.get("WALTER_COMBINATIONS") or 40)
+
+# The order in which existing rows get numbers is nobody's promise.
+NUMBERED = ("add serial", "add identity")
+
+# What walter declines and PostgreSQL does: features and ALTERs together, and what it says.
+DECLINED = [
+    ({"forced security", "policies", "owner"}, ".*", "row level security is forced"),
+]
+
+
+def declined(features, alter):
+    for needed, pattern, message in DECLINED:
+        if needed <= set(features) and re.fullmatch(pattern, alter):
+            return message
+    return None
+
+
+def alone():
+    """Each feature under one ALTER, so that together they see all of them."""
+    alters = list(ALTERS)
+    for place, feature in enumerate(FEATURES):
+        yield (feature,), alters[place % len(alters)]
+
+
+def at_random():
+    chance = random.Random(SEED)
+    for _ in range(COUNT):
+        yield (tuple(chance.sample(list(FEATURES), chance.randint(2, 12))),
+               chance.choice(list(ALTERS)))
+
+
+def combinations():
+    yield from alone()
+    yield from at_random()
+
+
+def case_of(features, alter):
+    setup = TABLE + "".join(f"{FEATURES[feature]};commit;"
+                            for feature in FEATURES if feature in features)
+    if alter in NUMBERED:
+        return Case(alter, setup, ALTERS[alter], CHANGES, positions=False,
+                    rows={"t": "select to_jsonb(t) - 'x', count(*) over () from t"},
+                    holds=("select count(distinct x) = count(*) from t",))
+    return Case(alter, setup, ALTERS[alter], CHANGES)
+
+
+def label(value):
+    return "+".join(value) if isinstance(value, tuple) else value
+
+
+@pytest.mark.parametrize(("features", "alter"), list(combinations()), ids=label)
+def test_combination(oracle, features, alter, record_property):
+    record_property("seed", SEED)
+    print(f"WALTER_SEED={SEED}")
+    oracle.check_any(case_of(features, alter), declined(features, alter))
+
+
+@pytest.mark.parametrize("alter", ALTERS)
+def test_all_features(oracle, alter):
+    """All at once, but for one that walter declines together with others."""
+    oracle.check_any(case_of(tuple(f for f in FEATURES if f != "forced security"), alter))
