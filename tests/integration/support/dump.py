@@ -124,6 +124,10 @@ FINGERPRINT = {
                  where a.attrelid = c.oid
                    and (to_jsonb(a)->>'attstattarget')::int >= 0) as statistics,
                pg_get_userbyid(c.relowner) as owner,
+               (select array_agg(e.extname order by e.extname) from pg_depend d
+                  join pg_extension e on e.oid = d.refobjid
+                 where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                   and d.deptype = 'x') as extensions,
                obj_description(c.oid, 'pg_class') as comment
           from pg_index i
           join pg_class c on c.oid = i.indexrelid
@@ -131,6 +135,11 @@ FINGERPRINT = {
          order by c.relname""",
     "triggers": """
         select tgname as name, pg_get_triggerdef(t.oid) as definition, tgenabled as enabled,
+               tgdeferrable as deferrable, tginitdeferred as deferred,
+               (select array_agg(e.extname order by e.extname) from pg_depend d
+                  join pg_extension e on e.oid = d.refobjid
+                 where d.classid = 'pg_trigger'::regclass and d.objid = t.oid
+                   and d.deptype = 'x') as extensions,
                obj_description(t.oid, 'pg_trigger') as comment
           from pg_trigger t
          where tgrelid = %s and not tgisinternal
@@ -169,7 +178,7 @@ FINGERPRINT = {
          where ev_class = %s and rulename <> '_RETURN'
          order by rulename""",
     "statistics": """
-        select stxname as name, pg_get_statisticsobjdef(s.oid) as definition,
+        select stxname as name, stxnamespace::regnamespace::text as schema, pg_get_statisticsobjdef(s.oid) as definition,
                nullif((to_jsonb(s)->>'stxstattarget')::int, -1) as target,
                pg_get_userbyid(stxowner) as owner,
                obj_description(s.oid, 'pg_statistic_ext') as comment
