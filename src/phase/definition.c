@@ -331,7 +331,9 @@ definition_read(Migration *run, Conn *conn, Err *err)
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
         definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
         definition_read_statistics(run, conn, err) &&
-        definition_read_publications(run, conn, err) && dependents_read(run, conn, err)) {
+        definition_read_publications(run, conn, err) &&
+        definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err) &&
+        dependents_read(run, conn, err)) {
         read_owner(run);
         return true;
     }

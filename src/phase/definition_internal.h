@@ -7,6 +7,7 @@
  *   definition_rules.c  row level security and rules
  *   definition_statistics.c  extended statistics
  *   definition_publication.c  membership in publications
+ *   definition_extension.c  membership in extensions
  *
  * Two parameters come first in nearly every query: $1 the oid of the table that is read, $2 the
  * table that its SQL is to be about, quoted and qualified.
@@ -58,6 +59,8 @@ NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *
 /* definition_owned.c */
 NODISCARD bool definition_clone_sequences(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_sequences(Migration *run, Conn *conn, Err *err);
+/* Refuse to leave behind with the old table what others use. */
+NODISCARD bool definition_check_sequences(Migration *run, Conn *conn, Err *err);
 
 /* definition_rules.c */
 NODISCARD bool definition_clone_rules(Migration *run, Conn *conn, Err *err);
@@ -71,5 +74,8 @@ NODISCARD bool definition_read_statistics(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_publications(Migration *run, Conn *conn, Err *err);
 /* The shadow leaves the publications again. */
 NODISCARD bool definition_read_publications(Migration *run, Conn *conn, Err *err);
+
+/* definition_extension.c */
+NODISCARD bool definition_read_extensions(Migration *run, Conn *conn, Err *err);
 
 #endif

@@ -163,8 +163,23 @@ TABLE_CASES = {
          "Drop it first"),
     ],
     "extension": [
-        (PLAIN + "; alter extension plpgsql add table t", ALTER,
-         "the table belongs to extension plpgsql", "ALTER EXTENSION"),
+        (PLAIN + "; alter extension plpgsql add table t; update pg_extension"
+         " set extconfig = array['t'::regclass::oid], extcondition = array['']"
+         " where extname = 'plpgsql'", ALTER,
+         "table public.t belongs to extension plpgsql, which has it among its configuration tables",
+         "Use plain ALTER TABLE"),
+    ],
+    "identity_sequence": [
+        ("create table t (id int generated always as identity primary key, n int);"
+         "create table o (id int default nextval('t_id_seq'))", ALTER,
+         "default value for column id of table public.o uses public.t_id_seq, the sequence of an",
+         "another sequence first"),
+    ],
+    "trigger_from": [
+        (PLAIN + "; create table o (id int); create function f() returns trigger language plpgsql"
+         " as 'begin return null; end'; create constraint trigger g after insert on o from t"
+         " deferrable for each row execute function f()", ALTER,
+         "constraint trigger g on table public.o names the table in its FROM", "Drop it first"),
     ],
     "security_label": [
         (PLAIN + "; insert into pg_seclabel values"
@@ -216,6 +231,8 @@ def test_dependent_schema(db, owner, walter):
 
 
 def start_anew(db):
+    db.execute("update pg_extension set extconfig = null, extcondition = null;"
+               "delete from pg_depend where deptype = 'e' and classid = 'pg_class'::regclass")
     for (publication,) in db.query("select pubname from pg_publication"):
         db.execute(f"drop publication {publication}")
     db.execute("drop schema public cascade; create schema public")
