@@ -9,7 +9,7 @@
 
 /*
  * $1 original, $2 shadow (quoted), $3/$4 shared columns of original and shadow.  A serial column's
- * sequence changes hands and stays a member.
+ * sequence changes hands and stays a member, unless the column goes with the old table.
  */
 static const char SQL_MEMBERS[] =
     "with members as ("
@@ -21,7 +21,9 @@ static const char SQL_MEMBERS[] =
     "   where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype = 'e'"
     "     and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
     "     and (o.oid = $1::pg_catalog.oid or (o.relkind = 'S' and exists ("
-    "       select from pg_catalog.pg_depend i where i.objid = o.oid and i.deptype = 'i'"
+    "       select from pg_catalog.pg_depend i where i.objid = o.oid"
+    "          and (i.deptype = 'i' or (i.deptype = 'a'"
+    "               and i.refobjsubid <> all ($3::pg_catalog.int2[])))"
     "          and i.refobjid = $1::pg_catalog.oid"
     "          and i.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
     "          and i.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)))"
@@ -41,8 +43,9 @@ static const char SQL_MEMBERS[] =
     ")"
     "select pg_catalog.format('alter extension %I drop %s %s', extname,"
     "         case relkind when 'S' then 'sequence' else 'table' end, old)"
-    "         || coalesce(pg_catalog.format(';alter extension %I add %s %s', extname,"
-    "              case relkind when 'S' then 'sequence' else 'table' end, s.new), '')"
+    "         || case when s.new is null then '' else pg_catalog.format(';alter extension %I add "
+    "%s %s', extname,"
+    "              case relkind when 'S' then 'sequence' else 'table' end, s.new) end"
     "  from members left join successors s using (oid) order by relkind, old";
 
 bool
