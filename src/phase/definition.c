@@ -283,7 +283,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
-        definition_clone_publications(run, conn, err) && dependents_clone(run, conn, err))
+        definition_clone_publications(run, conn, err) && identity_clone(run, conn, err) &&
+        dependents_clone(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }

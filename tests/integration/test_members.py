@@ -57,8 +57,8 @@ def test_made_a_member_meanwhile(db, walter):
     db.execute(TABLE)
     with held_copy(walter, ALTER) as run:
         db.execute(JOIN.format("table t"))
-    result = run.finish(check=1)
-    assert "the definition of public.t was changed by somebody else" in result.stderr
+    run.finish()
+    assert members(db) == ["table t"]
 
 
 @pytest.mark.parametrize("alter", ["alter table t drop s", "alter table t drop s cascade"])

@@ -239,7 +239,27 @@ SEQUENCES = [
          after="insert into t values (default); insert into other values (default)"),
 ]
 
-ALL = {"statistics": STATISTICS, "indexes": INDEXES, "identity": IDENTITY, "options": OPTIONS,
+PUBLICATIONS = [
+    Case("of all kinds", ROWS + """
+         create table other (id int); create schema s;
+         create publication a for table t with (publish = 'insert, delete');
+         create publication b for table other, t where (id > 5 and v is not null);
+         create publication c for table t (v, id) with (publish_via_partition_root);
+         create publication "D ""d" for table t (id, n) where (n > 0 or n is null)
+           with (publish = 'insert');
+         create publication e for tables in schema public, table other;
+         create publication f for table other; comment on publication b is 'b'""".replace(
+             " and v is not null", ""),
+         "alter table t add x int default 5, drop d", CHANGES),
+    Case("columns renamed, and dropped with the membership", ROWS + """
+         create publication a for table t (id, n) where (id > 5);
+         create publication b for table t (id, v)""",
+         "alter table t rename n to amount; alter table t rename id to number;"
+         " alter table t drop v cascade",
+         CHANGES),
+]
+
+ALL = {"publications": PUBLICATIONS, "statistics": STATISTICS, "indexes": INDEXES, "identity": IDENTITY, "options": OPTIONS,
        "comments": COMMENTS, "grants": GRANTS, "keys of others": KEYS_OF_OTHERS,
        "triggers": TRIGGERS, "sequences": SEQUENCES}
 
