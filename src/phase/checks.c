@@ -417,13 +417,15 @@ const Check CHECKS_TABLE[] = {
      "   and exists (select from pg_catalog.unnest(k.confkey) a where not"
      "     pg_catalog.has_column_privilege(k.confrelid, a, 'references'))" UNUSED},
     {"partitioned_reference",
-     "select pg_catalog.format('foreign key %I of %s %s', k.conname, "
-     "k.conrelid::pg_catalog.regclass,"
-     "         'references the table from a partitioned table'),"
-     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "select pg_catalog.format('foreign key %I belongs to partition %s, which role %I does not "
+     "own',"
+     "         k.conname, k.conrelid::pg_catalog.regclass, current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; the foreign key is created again on that table.',"
+     "         o.rolname, current_user)"
      "  from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid"
-     " where k.contype = 'f' and k.confrelid = $1 and c.relkind = 'p' and k.conparentid = "
-     "0" UNUSED},
+     "  join pg_catalog.pg_roles o on o.oid = c.relowner"
+     " where k.contype = 'f' and k.confrelid = $1 and k.conrelid <> $1 and k.conparentid <> 0"
+     "   and not pg_catalog.pg_has_role(c.relowner, 'usage')" UNUSED},
     {"extension",
      "select pg_catalog.format('%s belongs to extension %I, %s', pg_catalog.pg_describe_object("
      "         d.classid, d.objid, 0), e.extname, case when e.extconfig @> array[d.objid]"

@@ -3,6 +3,7 @@
  *   definition.c        columns, options, checks, triggers; the order of it all
  *   definition_index.c  indexes and the constraints on them
  *   definition_keys.c   foreign keys, both ways, and the stand-ins of their other tables
+ *   definition_partitioned.c  foreign keys from partitioned tables
  *   definition_owned.c  sequences and privileges
  *   definition_rules.c  row level security and rules
  *   definition_statistics.c  extended statistics
@@ -77,5 +78,17 @@ NODISCARD bool definition_read_publications(Migration *run, Conn *conn, Err *err
 
 /* definition_extension.c */
 NODISCARD bool definition_read_extensions(Migration *run, Conn *conn, Err *err);
+
+/* A foreign key of a partitioned table, which references the shadow. */
+typedef struct PartitionedKey {
+    const char *table;   /* quoted */
+    const char *name;    /* not quoted */
+    const char *add;     /* the statement that makes it */
+    const char *comment; /* the statement that comments on it, or NULL */
+} PartitionedKey;
+
+/* definition_partitioned.c */
+NODISCARD bool definition_read_partitioned_key(Migration *run, Conn *conn,
+                                               const PartitionedKey *key, Err *err);
 
 #endif

@@ -198,6 +198,36 @@ KEYS_OF_OTHERS = [
          after="delete from t where id in (1, 3, 4); update t set amount = 71 where id = 7"),
 ]
 
+PARTITIONED = ROWS + """
+create unique index k on t (id, n);
+create table c (day date, t_id int constraint "To t" references t on delete cascade deferrable,
+  n int, foreign key (t_id, n) references t (id, n) match full on update cascade on delete set null)
+  partition by range (day);
+create table c1 partition of c for values from ('2020-01-01') to ('2021-01-01');
+create table c2 (filler int, n int, t_id int, day date); alter table c2 drop filler;
+alter table c attach partition c2 for values from ('2021-01-01') to ('2022-01-01');
+create table "C 3" partition of c for values from ('2022-01-01') to ('2024-01-01')
+  partition by range (day);
+create table "C 3a" partition of "C 3" for values from ('2022-01-01') to ('2023-01-01');
+create table c3b partition of "C 3" default;
+create table alone (t_id int references t);
+insert into c values ('2020-02-02', 1, 10), ('2021-02-02', 2, 20), ('2022-02-02', 3, 30),
+  ('2023-02-02', 4, 40), ('2023-02-03', null, null);
+comment on constraint "To t" on c is 'to t';
+"""
+KEYS_OF_OTHERS += [
+    Case("of a partitioned table", PARTITIONED, "alter table t add x int default 5",
+         "insert into t (id, n) values (101, 7); insert into c values ('2020-03-03', 101, 7);"
+         "update t set v = 'x' where id = 3",
+         after="update t set n = 21 where id = 2; create table c4 partition of c default;"
+         "delete from t where id in (1, 4); insert into c values ('2030-01-01', 101, 7)"),
+    Case("of a partitioned table, and the key renamed", PARTITIONED,
+         "alter table t rename id to number; alter table t rename n to amount", CHANGES.replace(
+             "id = 3", "id = 13").replace("id = 4", "id = 14").replace("id = 5", "id = 15")),
+    Case("of a partitioned table by an ordinary role", f"set role {OWNER};" + PARTITIONED
+         + "reset role", "alter table t alter v type varchar(100)", user=OWNER),
+]
+
 NOTHING = "create function nothing() returns trigger language plpgsql as 'begin return null; end';"
 TRIGGERS = [
     Case("of all kinds, with columns renamed", ROWS + NOTHING + """
