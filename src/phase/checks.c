@@ -463,9 +463,14 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_trigger g where g.tgconstrrelid = $1 and g.tgrelid <> $1"
      "   and not g.tgisinternal" UNUSED},
     {"security_label",
-     "select pg_catalog.format('the table has a security label (%s), which is not carried over by"
-     " this version', l.provider), 'Use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_seclabel l where l.objoid = $1"
+     "select pg_catalog.format('%s has a security label (%s), which is not carried over by this"
+     " version', case when l.objoid = $1 then 'the table'"
+     "           else pg_catalog.pg_describe_object(l.classoid, l.objoid, 0) end, l.provider),"
+     "       'Use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_seclabel l where (l.objoid = $1 or l.objoid in (select d.objid"
+     "         from pg_catalog.pg_depend d where d.refobjid = $1 and d.deptype = 'i'"
+     "          and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+     "          and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass))"
      "   and l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass" UNUSED},
     {"grantor",
      "select distinct pg_catalog.format('privileges were granted by %I, and only that role or a"

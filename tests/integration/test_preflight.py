@@ -180,6 +180,9 @@ TABLE_CASES = {
         (PLAIN + "; insert into pg_seclabel values"
          " ('t'::regclass, 'pg_class'::regclass, 0, 'dummy', 'secret')", ALTER,
          r"the table has a security label \(dummy\)", "plain ALTER TABLE"),
+        ("create table t (id int generated always as identity primary key, n int); insert into"
+         " pg_seclabel values ('t_id_seq'::regclass, 'pg_class'::regclass, 0, 'dummy', 'secret')",
+         ALTER, r"sequence public.t_id_seq has a security label \(dummy\)", "plain ALTER TABLE"),
     ],
 }
 
