@@ -330,11 +330,10 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
-        definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
-        definition_read_statistics(run, conn, err) &&
+        definition_read_sequences(run, conn, err) && dependents_read(run, conn, err) &&
+        definition_read_rules(run, conn, err) && definition_read_statistics(run, conn, err) &&
         definition_read_publications(run, conn, err) &&
-        definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err) &&
-        dependents_read(run, conn, err)) {
+        definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err)) {
         read_owner(run);
         return true;
     }
