@@ -62,6 +62,8 @@
     "     and not exists (select from renewed o where (o.classid = d.classid"                     \
     "           and o.objid = d.objid) or (o.classid = i.rel and o.objid = r.ev_class))"          \
     "     and coalesce(p.polrelid, 0) <> $1::pg_catalog.oid"                                      \
+    "     and not exists (select from pg_catalog.pg_class pc where pc.oid = p.polrelid"           \
+    "           and pc.relnamespace in " OUR_SCHEMAS ")"                                          \
     "     and coalesce(c.relnamespace, 0) not in " OUR_SCHEMAS ") "
 
 #endif

@@ -417,24 +417,60 @@ const Check CHECKS_TABLE[] = {
      "   and exists (select from pg_catalog.unnest(k.confkey) a where not"
      "     pg_catalog.has_column_privilege(k.confrelid, a, 'references'))" UNUSED},
     {"partitioned_reference",
-     "select pg_catalog.format('foreign key %I of %s %s', k.conname, "
-     "k.conrelid::pg_catalog.regclass,"
-     "         'references the table from a partitioned table'),"
-     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "select pg_catalog.format('foreign key %I belongs to partition %s, which role %I does not "
+     "own',"
+     "         k.conname, k.conrelid::pg_catalog.regclass, current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; the foreign key is created again on that table.',"
+     "         o.rolname, current_user)"
      "  from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid"
-     " where k.contype = 'f' and k.confrelid = $1 and c.relkind = 'p' and k.conparentid = "
-     "0" UNUSED},
+     "  join pg_catalog.pg_roles o on o.oid = c.relowner"
+     " where k.contype = 'f' and k.confrelid = $1 and k.conrelid <> $1 and k.conparentid <> 0"
+     "   and not pg_catalog.pg_has_role(c.relowner, 'usage')" UNUSED},
     {"extension",
-     "select pg_catalog.format('the table belongs to extension %I', e.extname),"
-     "       'ALTER EXTENSION ... DROP TABLE first, or use plain ALTER TABLE.'"
+     "select pg_catalog.format('%s belongs to extension %I, %s', pg_catalog.pg_describe_object("
+     "         d.classid, d.objid, 0), e.extname, case when e.extconfig @> array[d.objid]"
+     "           then 'which has it among its configuration tables'"
+     "           else pg_catalog.format('which role %I does not own', current_user) end),"
+     "       case when e.extconfig @> array[d.objid] then 'Use plain ALTER TABLE: only the"
+     " extension''s own script can name configuration tables.'"
+     "         else pg_catalog.format('GRANT %I TO %I; or connect as a superuser.', o.rolname,"
+     "           current_user) end"
      "  from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
-     " where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = $1"
-     "   and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and d.deptype = "
-     "'e'" UNUSED},
+     "  join pg_catalog.pg_roles o on o.oid = e.extowner"
+     " where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and (d.objid = $1 or d.objid in"
+     "         (select i.objid from pg_catalog.pg_depend i where i.refobjid = $1"
+     "             and i.deptype = 'i' and i.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+     "             and i.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass))"
+     "   and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and d.deptype = 'e'"
+     "   and (not pg_catalog.pg_has_role(e.extowner, 'usage')"
+     "        or e.extconfig @> array[d.objid])" UNUSED},
+    {"identity_sequence",
+     "select pg_catalog.format('%s uses %s, the sequence of an identity column, which gets a"
+     " successor', pg_catalog.pg_describe_object(u.classid, u.objid, u.objsubid),"
+     "         d.objid::pg_catalog.regclass),"
+     "       'Let it use another sequence first, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_depend d join pg_catalog.pg_class s on s.oid = d.objid"
+     "   and s.relkind = 'S'"
+     "  join pg_catalog.pg_depend u on u.refobjid = s.oid and u.deptype = 'n'"
+     "   and u.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+     " where d.refobjid = $1 and d.deptype = 'i'"
+     "   and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+     "   and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass" UNUSED},
+    {"trigger_from",
+     "select pg_catalog.format('constraint trigger %I on table %s names the table in its FROM"
+     " clause', g.tgname, g.tgrelid::pg_catalog.regclass),"
+     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_trigger g where g.tgconstrrelid = $1 and g.tgrelid <> $1"
+     "   and not g.tgisinternal" UNUSED},
     {"security_label",
-     "select pg_catalog.format('the table has a security label (%s), which is not carried over by"
-     " this version', l.provider), 'Use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_seclabel l where l.objoid = $1"
+     "select pg_catalog.format('%s has a security label (%s), which is not carried over by this"
+     " version', case when l.objoid = $1 then 'the table'"
+     "           else pg_catalog.pg_describe_object(l.classoid, l.objoid, 0) end, l.provider),"
+     "       'Use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_seclabel l where (l.objoid = $1 or l.objoid in (select d.objid"
+     "         from pg_catalog.pg_depend d where d.refobjid = $1 and d.deptype = 'i'"
+     "          and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+     "          and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass))"
      "   and l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass" UNUSED},
     {"grantor",
      "select distinct pg_catalog.format('privileges were granted by %I, and only that role or a"

@@ -59,15 +59,22 @@ static const char SQL_CLONE_CHECKS[] =
     "  from pg_catalog.pg_constraint"
     " where conrelid = $1::pg_catalog.oid and contype = 'c' and (not convalidated or connoinherit)";
 
-/* A trigger, its state, its comment; and its name. */
+/* A trigger, its state and the extensions it depends on, its comment; and its name. */
 static const char SQL_TRIGGERS[] =
     "select pg_catalog.pg_get_triggerdef(oid),"
-    "       case when tgenabled <> 'O' then pg_catalog.format('alter table %s %s trigger %I',"
-    "         $2::text, case tgenabled when 'D' then 'disable' when 'R' then 'enable replica'"
-    "         else 'enable always' end, tgname) end,"
+    "       pg_catalog.concat_ws(';',"
+    "         case when tgenabled <> 'O' then pg_catalog.format('alter table %s %s trigger %I',"
+    "           $2::text, case tgenabled when 'D' then 'disable' when 'R' then 'enable replica'"
+    "           else 'enable always' end, tgname) end,"
+    "         (select pg_catalog.string_agg(pg_catalog.format("
+    "            'alter trigger %I on %s depends on extension %I', tgname, $2, e.extname), ';')"
+    "            from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
+    "           where d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and d.objid = g.oid"
+    "             and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+    "             and d.deptype = 'x')),"
     "       'comment on trigger ' || pg_catalog.format('%I on %s is ', tgname, $2)"
     "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_trigger')), tgname"
-    "  from pg_catalog.pg_trigger where tgrelid = $1::pg_catalog.oid and not tgisinternal"
+    "  from pg_catalog.pg_trigger g where tgrelid = $1::pg_catalog.oid and not tgisinternal"
     " order by tgname";
 
 /*
@@ -258,7 +265,7 @@ clone_triggers(Migration *run, Conn *conn, Err *err)
         for (int column = 1; column < 3; column++) {
             const char *sql = rows_text(rows, row, column);
 
-            if (sql != NULL && !query_exec(conn, sql, err))
+            if (sql != NULL && sql[0] != '\0' && !query_exec(conn, sql, err))
                 return false;
         }
     }
@@ -276,7 +283,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
-        definition_clone_publications(run, conn, err) && dependents_clone(run, conn, err))
+        definition_clone_publications(run, conn, err) && identity_clone(run, conn, err) &&
+        dependents_clone(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -322,9 +330,10 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
-        definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
-        definition_read_statistics(run, conn, err) &&
-        definition_read_publications(run, conn, err) && dependents_read(run, conn, err)) {
+        definition_read_sequences(run, conn, err) && dependents_read(run, conn, err) &&
+        definition_read_rules(run, conn, err) && definition_read_statistics(run, conn, err) &&
+        definition_read_publications(run, conn, err) &&
+        definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err)) {
         read_owner(run);
         return true;
     }

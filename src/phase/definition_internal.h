@@ -3,10 +3,12 @@
  *   definition.c        columns, options, checks, triggers; the order of it all
  *   definition_index.c  indexes and the constraints on them
  *   definition_keys.c   foreign keys, both ways, and the stand-ins of their other tables
+ *   definition_partitioned.c  foreign keys from partitioned tables
  *   definition_owned.c  sequences and privileges
  *   definition_rules.c  row level security and rules
  *   definition_statistics.c  extended statistics
  *   definition_publication.c  membership in publications
+ *   definition_extension.c  membership in extensions
  *
  * Two parameters come first in nearly every query: $1 the oid of the table that is read, $2 the
  * table that its SQL is to be about, quoted and qualified.
@@ -58,6 +60,8 @@ NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *
 /* definition_owned.c */
 NODISCARD bool definition_clone_sequences(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_sequences(Migration *run, Conn *conn, Err *err);
+/* Refuse to leave behind with the old table what others use. */
+NODISCARD bool definition_check_sequences(Migration *run, Conn *conn, Err *err);
 
 /* definition_rules.c */
 NODISCARD bool definition_clone_rules(Migration *run, Conn *conn, Err *err);
@@ -71,5 +75,20 @@ NODISCARD bool definition_read_statistics(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_publications(Migration *run, Conn *conn, Err *err);
 /* The shadow leaves the publications again. */
 NODISCARD bool definition_read_publications(Migration *run, Conn *conn, Err *err);
+
+/* definition_extension.c */
+NODISCARD bool definition_read_extensions(Migration *run, Conn *conn, Err *err);
+
+/* A foreign key of a partitioned table, which references the shadow. */
+typedef struct PartitionedKey {
+    const char *table;   /* quoted */
+    const char *name;    /* not quoted */
+    const char *add;     /* the statement that makes it */
+    const char *comment; /* the statement that comments on it, or NULL */
+} PartitionedKey;
+
+/* definition_partitioned.c */
+NODISCARD bool definition_read_partitioned_key(Migration *run, Conn *conn,
+                                               const PartitionedKey *key, Err *err);
 
 #endif

@@ -52,7 +52,11 @@ static const char SQL_KEYS[] = NAMED_KEYS
     "       convalidated,"
     "       'comment on constraint ' || pg_catalog.format('%I on %s is ', conname, table_name)"
     "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_constraint')),"
-    "       case when other <> $1::pg_catalog.oid then other end, conname, is_own, table_name"
+    "       case when other <> $1::pg_catalog.oid then other end, conname, is_own, table_name,"
+    /* NOT VALID keys of partitioned tables came with 18 */
+    "       not is_own and pg_catalog.current_setting('server_version_num')::int < 180000"
+    "         and exists (select from pg_catalog.pg_class where relkind = 'p'"
+    "              and oid = pg_catalog.to_regclass(table_name)) as is_partitioned"
     "  from named order by oid";
 
 /* A stand-in's columns, and unique indexes that foreign keys may reference. */
@@ -152,10 +156,14 @@ static const char SQL_DROP_KEYS[] =
 
 /* Every table that has got a stand-in takes part in the swap.  $1 = rehearsal schema. */
 static const char SQL_PARTNERS[] =
+    "with others as ("
+    "  select pg_catalog.substr(c.relname, 7)::pg_catalog.oid as oid"
+    "    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+    "   where n.nspname = $1 and c.relkind = 'r' and c.relname ~ '^other_[0-9]+$')"
     "select p.oid::pg_catalog.regclass::text"
-    "  from (select pg_catalog.substr(c.relname, 7)::pg_catalog.oid as oid"
-    "          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-    "         where n.nspname = $1 and c.relkind = 'r' and c.relname ~ '^other_[0-9]+$') p"
+    /* what is done to a partitioned table is done to its partitions */
+    "  from (select oid from others union select t.relid from others,"
+    "          pg_catalog.pg_partition_tree(others.oid) t) p (oid)"
     /* a table that we may not lock is locked by the swap's own ALTER TABLE, as briefly */
     " where pg_catalog.has_table_privilege(session_user, p.oid, 'update, delete, truncate')"
     " order by p.oid";
@@ -235,12 +243,23 @@ definition_read_keys(Migration *run, Conn *conn, Err *err)
     if (!query_run(conn, SQL_KEYS, subject.params, &rows, err))
         return false;
     for (int row = 0; row < rows_count(rows); row++) {
+        const PartitionedKey partitioned = {
+            .table = rows_text(rows, row, 6),
+            .name = rows_text(rows, row, 4),
+            .add = rows_text(rows, row, 0),
+            .comment = rows_text(rows, row, 2),
+        };
         AUTO(Text) *add = mem_format("%s not valid", rows_text(rows, row, 0));
         AUTO(Text) *validate =
             sql_build("alter table %S validate constraint %I",
                       rows_bool(rows, row, 5) ? run->original.qualified : rows_text(rows, row, 6),
                       rows_text(rows, row, 4));
 
+        if (rows_bool(rows, row, 7)) {
+            if (!definition_read_partitioned_key(run, conn, &partitioned, err))
+                return false;
+            continue;
+        }
         sql_list_add(run, &run->definition.swap, add);
         definition_add(run, &run->definition.swap, rows_text(rows, row, 2));
         if (rows_bool(rows, row, 1))

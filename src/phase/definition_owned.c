@@ -103,6 +103,26 @@ static const char SQL_OLD_DEFAULTS[] =
     " where f.adrelid = $1::pg_catalog.oid";
 
 /*
+ * Who else uses a sequence that goes with a column which does not stay?  The ALTER would be refused.
+ * $1 original, $2 shared columns of the original.
+ */
+static const char SQL_SEQUENCE_USERS[] =
+    "select a.attname, pg_catalog.pg_describe_object(u.classid, u.objid, u.objsubid),"
+    "       s.oid::pg_catalog.regclass::text"
+    "  from pg_catalog.pg_depend d join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = "
+    "'S'"
+    "  join pg_catalog.pg_attribute a on a.attrelid = d.refobjid and a.attnum = d.refobjsubid"
+    "  join pg_catalog.pg_depend u on u.refobjid = s.oid and u.deptype = 'n'"
+    "   and u.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "  left join pg_catalog.pg_attrdef f on f.oid = u.objid"
+    "   and u.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass"
+    " where d.refobjid = $1::pg_catalog.oid and d.deptype in ('a', 'i')"
+    "   and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "   and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "   and a.attnum <> all ($2::pg_catalog.int2[])"
+    "   and f.adrelid is distinct from $1::pg_catalog.oid limit 1";
+
+/*
  * Privileges: everything revoked that creation left, then everything granted that the original has,
  * in an order in which every grantor already has what he passes on.
  * $1 original, $2 shadow (quoted), $3 their owner, $4/$5 shared columns of original and shadow,
@@ -234,6 +254,29 @@ definition_read_sequences(Migration *run, Conn *conn, Err *err)
 
         return definition_list(run, conn, SQL_OLD_DEFAULTS, &left, &run->definition.moved, err);
     }
+}
+
+bool
+definition_check_sequences(Migration *run, Conn *conn, Err *err)
+{
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+    BUF_AUTO(originals);
+    BUF_AUTO(shadows);
+
+    definition_shared_columns(run, &originals, &shadows);
+    if (!query_run(conn, SQL_SEQUENCE_USERS, (const char *const[]){oid, buf_text(&originals), NULL},
+                   &rows, err))
+        return err_wrap(err, "reading the sequences of %s", run->original.qualified);
+    if (rows_count(rows) == 0)
+        return true;
+    err_set(err, ERR_REFUSED,
+            "cannot drop column %s of table %s because other objects depend on it: %s depends on "
+            "sequence %s",
+            rows_text(rows, 0, 0), run->original.qualified, rows_text(rows, 0, 1),
+            rows_text(rows, 0, 2));
+    return err_hint(err, "Give it another default first, or ALTER SEQUENCE %s OWNED BY NONE;",
+                    rows_text(rows, 0, 2));
 }
 
 bool

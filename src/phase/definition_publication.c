@@ -20,11 +20,12 @@
     " order by p.pubname"
 
 static const char SQL_MEMBERS_13[] = MEMBERS("''");
-static const char SQL_MEMBERS_15[] =
-    MEMBERS("(select ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' order by"
-            " a.attnum) || ')' from pg_catalog.pg_attribute a where a.attrelid = r.prrelid"
-            "   and a.attnum = any (r.prattrs::pg_catalog.int2[]))"
-            " || coalesce(' where (' || pg_catalog.pg_get_expr(r.prqual, r.prrelid) || ')', '')");
+static const char SQL_MEMBERS_15[] = MEMBERS(
+    "coalesce((select ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', '"
+    "             order by a.attnum) || ')' from pg_catalog.pg_attribute a"
+    "           where a.attrelid = r.prrelid and a.attnum = any (r.prattrs::pg_catalog.int2[])),"
+    "          '')"
+    " || coalesce(' where (' || pg_catalog.pg_get_expr(r.prqual, r.prrelid) || ')', '')");
 
 /* $1 = the shadow: a publication FOR ALL TABLES lets nobody update it without an identity. */
 static const char SQL_NO_IDENTITY[] =

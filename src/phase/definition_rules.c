@@ -41,6 +41,17 @@ static const char SQL_ROW_SECURITY[] =
     " select pg_catalog.format('alter table %s force row level security', $2)"
     "  from pg_catalog.pg_class where oid = $1::pg_catalog.oid and relforcerowsecurity";
 
+/*
+ * The old table keeps neither: what they speak of could not be dropped any more, and it has no use
+ * for them.  Where row level security is enabled, it lets nobody but the owner see anything then.
+ */
+static const char SQL_DROP_OLD[] =
+    "select pg_catalog.format('drop policy %I on %s', polname, $2::text)"
+    "  from pg_catalog.pg_policy where polrelid = $1::pg_catalog.oid"
+    " union all"
+    " select pg_catalog.format('drop rule %I on %s', rulename, $2)"
+    "  from pg_catalog.pg_rewrite where ev_class = $1::pg_catalog.oid";
+
 /* The texts of the query's rows, the first of each naming the new table in place of the old one. */
 static bool
 retarget(Migration *run, Conn *conn, const char *query, bool back, SqlList *list, Err *err)
@@ -90,6 +101,9 @@ definition_clone_rules(Migration *run, Conn *conn, Err *err)
 bool
 definition_read_rules(Migration *run, Conn *conn, Err *err)
 {
-    return retarget(run, conn, SQL_POLICIES, true, &run->definition.moved, err) &&
+    SUBJECT_AUTO(subject, run->original.oid, run->original.qualified, NULL);
+
+    return definition_list(run, conn, SQL_DROP_OLD, &subject, &run->definition.swap, err) &&
+           retarget(run, conn, SQL_POLICIES, true, &run->definition.moved, err) &&
            retarget(run, conn, SQL_RULES, true, &run->definition.moved, err);
 }

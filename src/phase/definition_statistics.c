@@ -49,14 +49,41 @@ static const char SQL_STATISTICS[] =
     "           case when number > 1 then 'stx_' || oid else stxname end, $3::text)"
     "    from o"
     "  union all"
-    "  select 3, o.oid, pg_catalog.format('alter statistics %I.%I rename to %I;"
-    "alter statistics %I.%I set schema %I', n.nspname, s.stxname, o.stxname, n.nspname, o.stxname,"
-    "           o.nspname)"
+    "  select 3, o.oid, pg_catalog.format('alter statistics %I.%I owner to %I;"
+    "alter statistics %I.%I rename to %I; alter statistics %I.%I set schema %I', n.nspname,"
+    "           s.stxname, pg_catalog.pg_get_userbyid(s.stxowner), n.nspname, s.stxname, o.stxname,"
+    "           n.nspname, o.stxname, o.nspname)"
     "    from pg_catalog.pg_statistic_ext s"
     "    join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
     "    join o on s.stxname = 'stx_' || o.oid"
     "   where s.stxrelid = $2::text::pg_catalog.regclass"
     ") s (step, oid, sql) where sql is not null order by step, oid";
+
+/* Objects that were made meanwhile.  $1 = the altered shadow. */
+static const char SQL_SURFACE[] =
+    "select pg_catalog.pg_get_statisticsobjdef(oid) from pg_catalog.pg_statistic_ext"
+    " where stxrelid = $1::pg_catalog.oid"
+    " union all"
+    " select pg_catalog.format('alter statistics %I.%I set statistics %s', n.nspname, s.stxname,"
+    "         coalesce(pg_catalog.to_jsonb(s)->>'stxstattarget', '-1'))"
+    "  from pg_catalog.pg_statistic_ext s"
+    "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+    " where s.stxrelid = $1::pg_catalog.oid"
+    " union all"
+    " select pg_catalog.format('comment on statistics %I.%I is %s', n.nspname, s.stxname,"
+    "         pg_catalog.quote_nullable(pg_catalog.obj_description(s.oid, 'pg_statistic_ext')))"
+    "  from pg_catalog.pg_statistic_ext s"
+    "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace"
+    " where s.stxrelid = $1::pg_catalog.oid";
+
+/* Those of objects that were dropped meanwhile stay behind, and would keep the schema.  $1 = it. */
+static const char SQL_DROP_REST[] =
+    "select pg_catalog.format('do %L', pg_catalog.format("
+    "  'declare s record; begin for s in select stxname from pg_catalog.pg_statistic_ext"
+    "     where stxnamespace = pg_catalog.to_regnamespace(%L)"
+    "   loop execute pg_catalog.format(%L, s.stxname); end loop; end',"
+    "  pg_catalog.quote_ident($1::text),"
+    "  pg_catalog.format('drop statistics %I.', $1::text) || '%I'))";
 
 bool
 definition_clone_statistics(Migration *run, Conn *conn, Err *err)
@@ -85,6 +112,10 @@ bool
 definition_read_statistics(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, run->names.schema);
+    SUBJECT_AUTO(shadow, run->shadow.oid, NULL, NULL);
+    const Subject schema = {.params = {run->names.shadow_schema}};
 
-    return definition_list(run, conn, SQL_STATISTICS, &subject, &run->definition.swap, err);
+    return definition_list(run, conn, SQL_SURFACE, &shadow, &run->definition.surface, err) &&
+           definition_list(run, conn, SQL_STATISTICS, &subject, &run->definition.swap, err) &&
+           definition_list(run, conn, SQL_DROP_REST, &schema, &run->definition.swap, err);
 }

@@ -108,6 +108,18 @@ set_under_lock(Migration *run, Err *err)
 }
 
 bool
+identity_clone(Migration *run, Conn *conn, Err *err)
+{
+    AUTO(Text) *sql = NULL;
+
+    if (!run->identity.is_set)
+        return true;
+    sql = sql_build("alter table only %S replica identity %S", run->shadow_qualified,
+                    run->identity.former);
+    return query_exec(conn, sql, err);
+}
+
+bool
 identity_set(Migration *run, Err *err)
 {
     if (run->identity.index == NULL || run->identity.is_set)
@@ -117,6 +129,7 @@ identity_set(Migration *run, Err *err)
         return err_wrap(err, "setting the replica identity");
     }
     run->identity.is_set = true;
+    run->original.replica_identity = 'i';
     log_info("the replica identity of %s is index %s until the run is over; it was %s",
              run->original.qualified, run->identity.index, run->identity.former);
     return true;

@@ -36,6 +36,9 @@ NODISCARD bool identity_choose(Migration *run, Err *err);
 /* Record what there is, in the transaction that the caller has open. */
 NODISCARD bool identity_record(Migration *run, Conn *conn, Err *err);
 
+/* Give the clone of an original whose identity is set already the one that it had before. */
+NODISCARD bool identity_clone(Migration *run, Conn *conn, Err *err);
+
 /* SQL (one statement) that gives the original its former identity back; new, free().  NULL = none. */
 char *identity_restore_sql(const Migration *run);
 

@@ -255,9 +255,6 @@ refresh_definition(Migration *run, Err *err)
     bool deferred;
     bool ok;
 
-    /* the clone would take the run's identity for the table's own */
-    if (run->identity.is_set)
-        return give_up(run, "with --set-replica-identity no change is carried over", err);
     if (!is_deferred(run, &deferred, err) || deferred)
         return err->kind == ERR_NONE;
     ok = rehearse(run, &fresh, err) && take_over(run, &fresh, err);

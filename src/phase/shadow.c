@@ -140,10 +140,12 @@ create_tables(Migration *run, Conn *conn, Err *err)
         "create schema %I authorization %I; set local role %I;"
         "create table %S (like %S including all excluding indexes excluding statistics excluding"
         " identity);"
+        /* default privileges may even take from the owner */
+        "grant all on table %S to %I;"
         "create table %I.source (like %S); alter table %I.source add column %I integer;%S",
         run->names.schema, owner, run->names.shadow_schema, owner, run->names.rehearsal, owner,
-        owner, run->shadow_qualified, run->original.qualified, run->names.rehearsal,
-        run->original.qualified, run->names.rehearsal, run->projection.seq,
+        owner, run->shadow_qualified, run->original.qualified, run->shadow_qualified, owner,
+        run->names.rehearsal, run->original.qualified, run->names.rehearsal, run->projection.seq,
         run->is_superuser ? "reset role" : "");
     AUTO(Rows) *rows = NULL;
 

@@ -66,9 +66,12 @@ describe_columns(Stage *stage, Buf *create)
     stage->names = keep_buf(run, &names);
 }
 
+/* Default privileges may take from the owner himself; so he grants himself his tables. */
 static const char SQL_TABLES[] = "create temporary table walter_stage (%S) on commit delete rows;"
                                  "create temporary table walter_line (%S) on commit delete rows;"
                                  "create temporary table walter_given (%S) on commit delete rows;"
+                                 "grant all on pg_temp.walter_stage, pg_temp.walter_line,"
+                                 " pg_temp.walter_given to current_user;"
                                  "create index on pg_temp.walter_line (%I)";
 
 static void

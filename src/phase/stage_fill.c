@@ -141,7 +141,8 @@ send_keys(Stage *stage, Conn *reader, const FillWork *work, Err *err)
 
     sql_add(&create, "create temporary table if not exists walter_wanted (%I integer", seq);
     add_key_columns(stage, &create, true);
-    buf_add_text(&create, ") on commit drop; truncate " WANTED_TABLE);
+    buf_add_text(&create, ") on commit drop; grant all on " WANTED_TABLE
+                          " to current_user; truncate " WANTED_TABLE);
     stage_add_copy_settings(stage, &out);
     sql_add(&out, "copy (select %I", seq);
     add_key_columns(stage, &out, false);

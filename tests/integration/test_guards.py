@@ -111,3 +111,23 @@ def test_rules_fire_once_per_write(db, walter):
     assert_same(db, "select id, n from t", "select id, n from twin", 100)
     assert_same(db, "table log", "table twin_log", 40)
     assert_finished(db)
+
+
+def test_old_table_is_in_nobodys_way(db, walter):
+    """Neither are its rules and policies: what they spoke of can be dropped."""
+    db.execute("""
+        create table t (id int primary key, n int); create table list (id int);
+        create table log (id int); insert into t values (1, 1);
+        create policy p on t using (id in (select id from list)); grant select on t to public;
+        alter table t enable row level security;
+        create rule r as on update to t do also insert into log values (new.id)""")
+    walter.perform("alter table t alter n type bigint")
+    db.execute("drop policy p on t; drop table list; drop rule r on t; drop table log")
+    (old,), = db.query("select oid::regclass::text from pg_class where relname = 't'"
+                       "   and relnamespace::regnamespace::text ~ '^walter_[0-9a-f]+$'")
+    assert db.query_one(f"select count(*) from {old}") == 1
+    role = db.create_role("login")
+    db.execute(f"grant usage on schema {old.split('.')[0]} to {role.user}")
+    assert role.query_one(f"select count(*) from {old}") == 0
+    db.execute(f"revoke usage on schema {old.split('.')[0]} from {role.user}")
+    assert_finished(db)

@@ -157,19 +157,32 @@ TABLE_CASES = {
         (PLAIN + "; create domain d as t", ALTER, "type public.d uses the row type",
          "another type first"),
     ],
-    "partitioned_reference": [
-        (PLAIN + "; create table c (k int, t_id int references t) partition by range (k);"
-         "create table c1 partition of c default", ALTER, "foreign key c_t_id_fkey of public.c",
-         "Drop it first"),
-    ],
     "extension": [
-        (PLAIN + "; alter extension plpgsql add table t", ALTER,
-         "the table belongs to extension plpgsql", "ALTER EXTENSION"),
+        (PLAIN + "; alter extension plpgsql add table t; update pg_extension"
+         " set extconfig = array['t'::regclass::oid], extcondition = array['']"
+         " where extname = 'plpgsql'", ALTER,
+         "table public.t belongs to extension plpgsql, which has it among its configuration tables",
+         "Use plain ALTER TABLE"),
+    ],
+    "identity_sequence": [
+        ("create table t (id int generated always as identity primary key, n int);"
+         "create table o (id int default nextval('t_id_seq'))", ALTER,
+         "default value for column id of table public.o uses public.t_id_seq, the sequence of an",
+         "another sequence first"),
+    ],
+    "trigger_from": [
+        (PLAIN + "; create table o (id int); create function f() returns trigger language plpgsql"
+         " as 'begin return null; end'; create constraint trigger g after insert on o from t"
+         " deferrable for each row execute function f()", ALTER,
+         "constraint trigger g on table public.o names the table in its FROM", "Drop it first"),
     ],
     "security_label": [
         (PLAIN + "; insert into pg_seclabel values"
          " ('t'::regclass, 'pg_class'::regclass, 0, 'dummy', 'secret')", ALTER,
          r"the table has a security label \(dummy\)", "plain ALTER TABLE"),
+        ("create table t (id int generated always as identity primary key, n int); insert into"
+         " pg_seclabel values ('t_id_seq'::regclass, 'pg_class'::regclass, 0, 'dummy', 'secret')",
+         ALTER, r"sequence public.t_id_seq has a security label \(dummy\)", "plain ALTER TABLE"),
     ],
 }
 
@@ -216,6 +229,8 @@ def test_dependent_schema(db, owner, walter):
 
 
 def start_anew(db):
+    db.execute("update pg_extension set extconfig = null, extcondition = null;"
+               "delete from pg_depend where deptype = 'e' and classid = 'pg_class'::regclass")
     for (publication,) in db.query("select pubname from pg_publication"):
         db.execute(f"drop publication {publication}")
     db.execute("drop schema public cascade; create schema public")
@@ -397,6 +412,15 @@ def test_statistics_schema(db, walter, owner):
     refused(walter.as_user(owner), ALTER,
             rf"role {owner.user} may not create statistics objects in schema s \(st\)",
             f"GRANT USAGE, CREATE ON SCHEMA s TO {owner.user};")
+    assert_untouched(db)
+
+
+def test_partitioned_reference(db, walter, owner):
+    owner.execute(PLAIN + "; create table c (k int, t_id int references t) partition by range (k);"
+                  "create table c1 partition of c default")
+    db.execute("alter table c1 owner to postgres")
+    refused(walter.as_user(owner), ALTER, "foreign key c_t_id_fkey belongs to partition public.c1",
+            f"GRANT postgres TO {owner.user};")
     assert_untouched(db)
 
 

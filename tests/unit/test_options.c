@@ -60,6 +60,7 @@ START_TEST(fills_defaults)
     ck_assert_int_eq(settings.plugin, PLUGIN_PGOUTPUT);
     ck_assert(!settings.verbose && !settings.drop && !settings.yes && !settings.kill_backends);
     ck_assert(!settings.skip_foreign_key_validation);
+    ck_assert(!settings.set_replica_identity && !settings.allow_all_tables_publication);
     ck_assert_int_eq(settings.jobs, 2);
     ck_assert_int_eq(settings.pull_batch_count, 10000);
     ck_assert_int_eq(settings.delta_count, 20);

@@ -58,6 +58,8 @@ def _lines(value):
     return sorted(line for statement in value for line in [" ".join(statement.split())])
 
 
+# A foreign key of a leaf partition is marked NO INHERIT, to no effect, where it was made before that
+# of the partitioned table; so that is not compared.
 # Every part is a query with one parameter, the table's oid.  Catalog rows go through to_jsonb where
 # a column does not exist in all versions.
 FINGERPRINT = {
@@ -99,7 +101,7 @@ FINGERPRINT = {
     "constraints": """
         select conname as name, contype as type, pg_get_constraintdef(c.oid) as definition,
                convalidated as validated, condeferrable as deferrable, condeferred as deferred,
-               connoinherit as no_inherit, (select relname from pg_class i where i.oid = c.conindid
+               connoinherit and contype <> 'f' as no_inherit, (select relname from pg_class i where i.oid = c.conindid
                    and c.contype in ('p', 'u', 'x')) as index,
                obj_description(c.oid, 'pg_constraint') as comment
           from pg_constraint c
@@ -124,6 +126,10 @@ FINGERPRINT = {
                  where a.attrelid = c.oid
                    and (to_jsonb(a)->>'attstattarget')::int >= 0) as statistics,
                pg_get_userbyid(c.relowner) as owner,
+               (select array_agg(e.extname order by e.extname) from pg_depend d
+                  join pg_extension e on e.oid = d.refobjid
+                 where d.classid = 'pg_class'::regclass and d.objid = c.oid
+                   and d.deptype = 'x') as extensions,
                obj_description(c.oid, 'pg_class') as comment
           from pg_index i
           join pg_class c on c.oid = i.indexrelid
@@ -131,6 +137,11 @@ FINGERPRINT = {
          order by c.relname""",
     "triggers": """
         select tgname as name, pg_get_triggerdef(t.oid) as definition, tgenabled as enabled,
+               tgdeferrable as deferrable, tginitdeferred as deferred,
+               (select array_agg(e.extname order by e.extname) from pg_depend d
+                  join pg_extension e on e.oid = d.refobjid
+                 where d.classid = 'pg_trigger'::regclass and d.objid = t.oid
+                   and d.deptype = 'x') as extensions,
                obj_description(t.oid, 'pg_trigger') as comment
           from pg_trigger t
          where tgrelid = %s and not tgisinternal
@@ -169,7 +180,7 @@ FINGERPRINT = {
          where ev_class = %s and rulename <> '_RETURN'
          order by rulename""",
     "statistics": """
-        select stxname as name, pg_get_statisticsobjdef(s.oid) as definition,
+        select stxname as name, stxnamespace::regnamespace::text as schema, pg_get_statisticsobjdef(s.oid) as definition,
                nullif((to_jsonb(s)->>'stxstattarget')::int, -1) as target,
                pg_get_userbyid(stxowner) as owner,
                obj_description(s.oid, 'pg_statistic_ext') as comment

@@ -288,9 +288,10 @@ EMPTY = r"""
       from pg_db_role_setting s join pg_roles r on r.oid = s.setrole
       join pg_database d on d.oid = s.setdatabase where d.datname = current_database()
      union all
-    select format('alter default privileges for role %I revoke all on %s from %I', r.rolname,
+    select format('alter default privileges for role %I revoke all on %s from %s', r.rolname,
                   case a.defaclobjtype when 'r' then 'tables' else 'sequences' end,
-                  pg_get_userbyid(x.grantee))
+                  case x.grantee when 0 then 'public'
+                    else quote_ident(pg_get_userbyid(x.grantee)) end)
       from pg_default_acl a join pg_roles r on r.oid = a.defaclrole, aclexplode(a.defaclacl) x
      where a.defaclnamespace = 0 and x.grantee <> a.defaclrole
      union all
