@@ -59,7 +59,7 @@ static const char SQL_CLONE_CHECKS[] =
     "  from pg_catalog.pg_constraint"
     " where conrelid = $1::pg_catalog.oid and contype = 'c' and (not convalidated or connoinherit)";
 
-/* A trigger, its state, its comment; and its name. */
+/* A trigger, its state, its comment; and its name.  Not those that a partition's parent gives it. */
 static const char SQL_TRIGGERS[] =
     "select pg_catalog.pg_get_triggerdef(oid),"
     "       case when tgenabled <> 'O' then pg_catalog.format('alter table %s %s trigger %I',"
@@ -68,6 +68,7 @@ static const char SQL_TRIGGERS[] =
     "       'comment on trigger ' || pg_catalog.format('%I on %s is ', tgname, $2)"
     "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_trigger')), tgname"
     "  from pg_catalog.pg_trigger where tgrelid = $1::pg_catalog.oid and not tgisinternal"
+    "   and tgparentid = 0"
     " order by tgname";
 
 /*
@@ -161,9 +162,13 @@ static const char SQL_FLAGS[] =
     " where conrelid = $1::pg_catalog.oid and contype = 'c' and not convalidated"
     "   and pg_catalog.obj_description(oid, 'pg_constraint') is not null"
     " union all"
+    /* from 17 on a partition's column may have its parent's identity, and no sequence of its own */
     " select pg_catalog.format('alter table %s alter column %I set generated always', $2, attname)"
     "  from pg_catalog.pg_attribute where attrelid = $1::pg_catalog.oid and attidentity = 'a'"
-    "   and not attisdropped"
+    "   and not attisdropped and exists (select from pg_catalog.pg_depend d"
+    "     where d.refobjid = attrelid and d.refobjsubid = attnum and d.deptype = 'i'"
+    "        and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "        and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)"
     " union all"
     " select pg_catalog.format('alter table %s replica identity %s', $2,"
     "         case relreplident when 'f' then 'full' else 'nothing' end)"
@@ -276,7 +281,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
-        definition_clone_publications(run, conn, err) && dependents_clone(run, conn, err))
+        definition_clone_publications(run, conn, err) && dependents_clone(run, conn, err) &&
+        definition_clone_partition(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -322,8 +328,8 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
-        definition_read_sequences(run, conn, err) && definition_read_rules(run, conn, err) &&
-        definition_read_statistics(run, conn, err) &&
+        definition_read_partition(run, conn, err) && definition_read_sequences(run, conn, err) &&
+        definition_read_rules(run, conn, err) && definition_read_statistics(run, conn, err) &&
         definition_read_publications(run, conn, err) && dependents_read(run, conn, err)) {
         read_owner(run);
         return true;
@@ -339,5 +345,8 @@ definition_strip(Migration *run, Conn *conn, Err *err)
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
 
     /* the cascade ends in the rehearsal schema and the shadow's foreign keys into it */
-    return query_exec(conn, drop, err) && definition_run(conn, SQL_STRIP, &subject, err);
+    if (definition_strip_partition(run, conn, err) && query_exec(conn, drop, err) &&
+        definition_run(conn, SQL_STRIP, &subject, err))
+        return true;
+    return err_wrap(err, "preparing the shadow table for the load");
 }
