@@ -57,15 +57,13 @@ const Check CHECKS_PARTITION[] = {
      "  join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'f'"
      "   and k.conparentid <> 0" WHERE_PARTITION UNUSED},
     {"partition_referenced",
-     "select distinct pg_catalog.format('foreign key %I of %s references the table that %s is a"
-     " partition of, and DETACH PARTITION would fail over the rows that it references', r.conname,"
-     "         r.conrelid::pg_catalog.regclass, c.oid::pg_catalog.regclass),"
+     "select pg_catalog.format('foreign key %I of %s references %s, and DETACH PARTITION would fail"
+     " over rows of %s that it references', k.conname, k.conrelid::pg_catalog.regclass,"
+     "         k.confrelid::pg_catalog.regclass, c.oid::pg_catalog.regclass),"
      "       'Drop it first and create it again afterwards, or use plain "
      "ALTER TABLE.'" FROM_PARTITION
-     "  join pg_catalog.pg_constraint k on k.confrelid = c.oid and k.contype = 'f'"
-     "   and k.conparentid <> 0"
-     "  join pg_catalog.pg_constraint r on r.contype = 'f' and r.conparentid = 0"
-     "   and r.conname = k.conname and r.confrelid in ("
+     "  join pg_catalog.pg_constraint k on k.contype = 'f' and k.conparentid = 0"
+     "   and k.confrelid <> c.oid and k.conrelid <> c.oid and k.confrelid in ("
      "     select relid from pg_catalog.pg_partition_ancestors(c.oid))" WHERE_PARTITION UNUSED},
     {"partition_reference",
      "select pg_catalog.format('foreign key %I references %s, of which %s is a partition',"

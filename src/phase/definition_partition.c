@@ -104,6 +104,11 @@ static const char SQL_ALIKE[] =
     " where not (a.constrains and not b.constrains and not b.attached)"
     " order by 1, 2 limit 1";
 
+/* Does table $1 reference table $2, its parent? */
+static const char SQL_REFERENCES[] =
+    "select exists (select from pg_catalog.pg_constraint where contype = 'f' and conparentid = 0"
+    "   and conrelid = $1::pg_catalog.oid and confrelid = $2::text::pg_catalog.regclass)";
+
 /* A text that lives as long as the run. */
 static const char *
 keep(Migration *run, const char *text)
@@ -249,6 +254,22 @@ check_indexes_differ(Migration *run, Conn *conn, Err *err)
     return err_hint(err, "Keep only one of them.");
 }
 
+/* Rows that reference others of the partition would keep it from being detached. */
+static bool
+check_no_reference(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->definition.partition.stand_in, NULL);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_REFERENCES, subject.params, &rows, err))
+        return false;
+    if (!rows_bool(rows, 0, 0))
+        return true;
+    err_set(err, ERR_REFUSED, "the new foreign key references %s, of which %s is a partition",
+            run->definition.partition.parent, run->original.qualified);
+    return err_hint(err, "Use plain ALTER TABLE.");
+}
+
 bool
 definition_read_partition(Migration *run, Conn *conn, Err *err)
 {
@@ -270,7 +291,7 @@ definition_read_partition(Migration *run, Conn *conn, Err *err)
     sql_list_add(run, &run->definition.moved, put_in);
     if (partition->constraint != NULL)
         sql_list_add(run, &run->definition.moved, drop);
-    return check_indexes_differ(run, conn, err) &&
+    return check_indexes_differ(run, conn, err) && check_no_reference(run, conn, err) &&
            definition_list(run, conn, SQL_TRIGGER_STATES, &subject, &run->definition.moved, err);
 }
 
