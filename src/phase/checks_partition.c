@@ -51,11 +51,14 @@ const Check CHECKS_PARTITION[] = {
      "     from pg_catalog.pg_partition_tree(d.oid) x where x.isleaf) s" WHERE_PARTITION
      "   and s.bytes > 8388608" UNUSED},
     {"partition_foreign_key",
-     "select pg_catalog.format('foreign key %I comes from %s, and ATTACH PARTITION would check"
-     " every row against %s under the lock', k.conname, p.oid::pg_catalog.regclass,"
-     "         k.confrelid::pg_catalog.regclass), 'Use plain ALTER TABLE.'" FROM_PARTITION
+     "select pg_catalog.format('foreign key %I comes from %s and references %s, which is itself"
+     " partitioned', k.conname, p.oid::pg_catalog.regclass, k.confrelid::pg_catalog.regclass),"
+     "       'Use plain ALTER TABLE.'" FROM_PARTITION
      "  join pg_catalog.pg_constraint k on k.conrelid = c.oid and k.contype = 'f'"
-     "   and k.conparentid <> 0" WHERE_PARTITION UNUSED},
+     "   and k.conparentid <> 0"
+     "  join pg_catalog.pg_constraint x on x.oid = k.conparentid and x.conrelid <> c.oid"
+     "  join pg_catalog.pg_class r on r.oid = k.confrelid and r.relkind = 'p'" WHERE_PARTITION
+         UNUSED},
     {"partition_referenced",
      "select pg_catalog.format('foreign key %I of %s references %s, and DETACH PARTITION would fail"
      " over rows of %s that it references', k.conname, k.conrelid::pg_catalog.regclass,"

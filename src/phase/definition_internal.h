@@ -49,6 +49,9 @@ NODISCARD bool definition_read_indexes(Migration *run, Conn *conn, Err *err);
 
 /* definition_keys.c */
 NODISCARD bool definition_clone_keys(Migration *run, Conn *conn, Err *err);
+/* The keys of table `oid`, for its clone (quoted, qualified). */
+NODISCARD bool definition_clone_keys_of(Migration *run, Conn *conn, uint32_t oid, const char *clone,
+                                        Err *err);
 NODISCARD bool definition_read_keys(Migration *run, Conn *conn, Err *err);
 /* Which foreign keys may be violated by rows that are there already. */
 NODISCARD bool definition_read_key_checks(Migration *run, Conn *conn, Err *err);

@@ -176,6 +176,7 @@ create_stand_in(Migration *run, Conn *conn, Err *err)
 
     return query_exec(conn, create, err) &&
            definition_run(conn, SQL_PARENT_INDEXES, &subject, err) &&
+           definition_clone_keys_of(run, conn, partition->parent_oid, partition->stand_in, err) &&
            clone_parent_triggers(run, conn, err);
 }
 
@@ -288,6 +289,12 @@ definition_read_partition(Migration *run, Conn *conn, Err *err)
     drop =
         sql_build("alter table %S drop constraint %I", run->original.qualified, run->names.schema);
     sql_list_add(run, &run->definition.swap, take_out);
+    for (int i = 0; i < partition->keys.count; i++) {
+        AUTO(Text) *free_key = sql_build("alter table %S drop constraint %I",
+                                         run->original.qualified, partition->keys.items[i]);
+
+        sql_list_add(run, &run->definition.swap, free_key);
+    }
     sql_list_add(run, &run->definition.moved, put_in);
     if (partition->constraint != NULL)
         sql_list_add(run, &run->definition.moved, drop);

@@ -48,6 +48,8 @@ typedef struct Partition {
     const char *constraint; /* what the bounds say, as an expression; NULL: nothing */
     const char *sibling;    /* the default partition beside it, or NULL */
     uint32_t sibling_oid;
+    SqlList keys;       /* names of its foreign keys that come from the parent */
+    SqlList key_checks; /* per key a query that takes as long as the swap's check of it */
 } Partition;
 
 /*

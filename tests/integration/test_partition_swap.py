@@ -224,8 +224,9 @@ REFUSED = {
         "insert into p select g, 1 from generate_series(101, 300000) g", SET,
         "default partition public.o has .* MB", "partitions of their own"),
     "partition_foreign_key": (
-        P + T + "create table r (id int primary key); alter table p add foreign key (n) references"
-        " r", SET, "foreign key p_n_fkey comes from public.p, .* every row against public.r",
+        P + T + "create table r (id int primary key) partition by list (id); alter table p add"
+        " foreign key (n) references r", SET,
+        "foreign key p_n_fkey comes from public.p and references public.r, which is itself",
         "plain ALTER TABLE"),
     "partition_referenced": (
         P + T + "create table c (id int references p)", SET,
@@ -257,6 +258,51 @@ def test_refused(db, walter, check):
     setup, alter, objection, cure = REFUSED[check]
     db.execute(setup)
     refused(walter, alter, objection, cure)
+
+
+KEYED = P + T + ("create table r (id int primary key);"
+                 "insert into r select generate_series(1, 50000);"
+                 "alter table p add constraint f foreign key (n) references r;")
+
+
+def test_inherited_keys_that_take_too_long_to_check(db, walter):
+    """Known before anybody has waited for it."""
+    db.execute(KEYED.replace("(100)", "(100000)") +
+               "insert into p select g, g from generate_series(1, 50000) g")
+    result = walter.perform(SET, "--lock-hold=10ms", check=5)
+    assert "checks the foreign keys that come from public.p under the lock" in result.stderr
+    assert re.search("^hint: Raise --lock-hold", result.stderr, re.MULTILINE)
+    assert "cutover attempt" not in result.stderr
+    assert_removed(db)
+    walter.perform(SET, "--lock-hold=20s")
+    assert db.query_one("select conparentid <> 0 and convalidated from pg_constraint"
+                        " where conrelid = 't'::regclass and contype = 'f'") is True
+
+
+def test_inherited_keys_that_do_not_hold(db, walter):
+    """They count as valid, and are checked by ATTACH PARTITION all the same."""
+    db.execute(KEYED + "alter table t disable trigger all; insert into p values (5, -5)")
+    result = walter.perform(SET, check=3)
+    assert 'violates foreign key constraint "f": key (n)=(-5) is not present' in result.stderr
+    assert_removed(db)
+    db.execute("delete from p")
+    walter.perform(SET)
+
+
+def test_inherited_keys_hold_all_the_time(db, walter):
+    db.execute(KEYED + "insert into p select g, g from generate_series(1, 50) g")
+    with held_build(walter, SET) as run:
+        db.execute("delete from p where id = 5; delete from r where id = 5;"
+                   "insert into r values (100001); insert into p values (60, 100001)")
+        for row in ("insert into p values (61, 5)", "delete from r where id = 6"):
+            with pytest.raises(Exception, match="foreign key"):
+                db.execute(row)
+    run.finish()
+    for row in ("insert into p values (61, 5)", "insert into t values (61, 5)",
+                "delete from r where id = 6", "delete from r where id = 100001"):
+        with pytest.raises(Exception, match="foreign key"):
+            db.execute(row)
+    db.execute("delete from t where id = 6; delete from r where id = 6")
 
 
 def test_partition_owner(db, walter, owner):

@@ -143,7 +143,8 @@ FINGERPRINT = {
                  as part_of,
                obj_description(t.oid, 'pg_trigger') as comment
           from pg_trigger t
-         where tgrelid = %s and (not tgisinternal or tgparentid <> 0)
+         where tgrelid = %s and (not tgisinternal or tgparentid <> 0) and not exists (
+               select from pg_constraint c where c.oid = t.tgconstraint and c.contype = 'f')
          order by tgname""",
     "sequences": """
         select c.relname as name, n.nspname as schema, a.attname as column, d.deptype as tie,
