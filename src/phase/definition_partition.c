@@ -73,6 +73,17 @@ static const char SQL_TRIGGER_STATES[] =
     "  from pg_catalog.pg_trigger g where g.tgrelid = $1::pg_catalog.oid and " OF_PARENT
     " order by g.tgname";
 
+/*
+ * From 18 on NOT NULL may be partition $1's own as well as its parent's; ATTACH PARTITION forgets
+ * that it is its own, and this says so again, for table $2.
+ */
+static const char SQL_OWN_NOT_NULL[] =
+    "select pg_catalog.format('alter table %s alter column %I set not null', $2::text, a.attname)"
+    "  from pg_catalog.pg_constraint k join pg_catalog.pg_attribute a on a.attrelid = k.conrelid"
+    "   and a.attnum = k.conkey[1]"
+    " where k.conrelid = $1::pg_catalog.oid and k.contype = 'n' and k.conislocal"
+    "   and k.coninhcount > 0";
+
 /* Indexes of table $1 that table $2 does not have: ATTACH PARTITION has built them. */
 static const char SQL_BUILT_INDEXES[] =
     "select c.relname from pg_catalog.pg_index x"
@@ -229,7 +240,8 @@ definition_clone_partition(Migration *run, Conn *conn, Err *err)
         return true;
     if (create_stand_in(run, conn, err) && attach(run, conn, err) &&
         check_nothing_built(run, conn, err) &&
-        definition_run(conn, SQL_TRIGGER_STATES, &subject, err))
+        definition_run(conn, SQL_TRIGGER_STATES, &subject, err) &&
+        definition_run(conn, SQL_OWN_NOT_NULL, &subject, err))
         return true;
     /* what the server says against it here, it would say in the swap */
     if (err->kind == ERR_FAILED || err->kind == ERR_DATA)
@@ -299,7 +311,8 @@ definition_read_partition(Migration *run, Conn *conn, Err *err)
     if (partition->constraint != NULL)
         sql_list_add(run, &run->definition.moved, drop);
     return check_indexes_differ(run, conn, err) && check_no_reference(run, conn, err) &&
-           definition_list(run, conn, SQL_TRIGGER_STATES, &subject, &run->definition.moved, err);
+           definition_list(run, conn, SQL_TRIGGER_STATES, &subject, &run->definition.moved, err) &&
+           definition_list(run, conn, SQL_OWN_NOT_NULL, &subject, &run->definition.moved, err);
 }
 
 static bool

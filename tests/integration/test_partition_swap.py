@@ -313,7 +313,9 @@ def test_partition_owner(db, walter, owner):
 
 
 def test_partition_detaching(db, walter):
-    """DETACH CONCURRENTLY was interrupted between its two transactions."""
+    """DETACH CONCURRENTLY, which 14 brought, was interrupted between its two transactions."""
+    if db.server.version < 140000:
+        return
     db.execute(P + T)
     reader = db.connect(autocommit=False)
     reader.execute("select * from p")

@@ -235,7 +235,7 @@ BIG = ROWS + "create index i on p (n); alter table t add constraint c check (n >
 ALTERS = [Case(alter, BIG, f"alter table t {alter}", CHANGES) for alter in (
     "set (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.1), alter v set storage main",
     "alter v set statistics 33, alter n set default 5, alter n set (n_distinct = 5)",
-    "alter v set compression pglz, alter v set storage external",
+    "alter v set storage external",
     "add constraint x check (id > 0), add check (v <> ''), drop constraint c",
     "add constraint x unique (v, n), drop constraint t_n_key",
     "rename constraint c to renamed",
