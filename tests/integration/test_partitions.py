@@ -1,7 +1,7 @@
 """A partition comes out of walter as it comes out of plain ALTER TABLE, in its place."""
 import pytest
 
-from support.hold import held_build
+from support.hold import held_build, held_copy
 from support.oracle import (OWNER, READER, WRITER, Case, named, new_oracle, oracle_databases,
                             oracle_server, oracle_walter)
 
@@ -264,7 +264,30 @@ ALTERS = [Case(alter, BIG, f"alter table t {alter}", CHANGES) for alter in (
          "alter table t replica identity using index i", CHANGES),
 ]
 
-ALL = {"place": PLACES, "with": PARTS, "alter": ALTERS}
+# What others do to the parent while the run is on, and is followed.
+OTHERS = {
+    "an index": "create index newer on p (v); comment on index t_v_idx is 'v'",
+    "a unique constraint": "alter table p add constraint newer unique (n, d)",
+    "a trigger": NOTE + "create trigger newer after insert or update on p for each row execute"
+                 " function note(); alter table t disable trigger newer; insert into p values"
+                 " (110, '2020-05-05', 7, 'no note')",
+    "a default partition": "drop table late; create table rest partition of p default;"
+                           "insert into p values (110, '2025-05-05', 7, 'rest')",
+    "a foreign key": "create table r (id int primary key); insert into r select"
+                     " generate_series(1, 999); alter table p add constraint newer foreign key (id)"
+                     " references r on delete cascade",
+    "another partition": "create table p0 partition of p for values from ('1990-01-01') to"
+                         " ('1991-01-01')",
+    "renamed": "alter table p rename to p2",
+    "moved and an index": "create schema s; alter table p set schema s;"
+                          "create index newer on s.p (v)",
+}
+FOLLOWED = [Case(f"{what}, {when}", ROWS.replace("(minvalue)", "('2000-01-01')"), ALTER, during,
+                 hold=hold, after="insert into t (id, d) values (300, '2020-06-06')")
+            for what, during in OTHERS.items()
+            for when, hold in (("copy", held_copy), ("index", held_build))]
+
+ALL = {"place": PLACES, "with": PARTS, "alter": ALTERS, "others": FOLLOWED}
 
 
 @pytest.mark.parametrize("case", named(ALL))
