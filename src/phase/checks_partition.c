@@ -67,7 +67,23 @@ const Check CHECKS_PARTITION[] = {
      "ALTER TABLE.'" FROM_PARTITION
      "  join pg_catalog.pg_constraint k on k.contype = 'f' and k.conparentid = 0"
      "   and k.confrelid <> c.oid and k.conrelid <> c.oid and k.confrelid in ("
-     "     select relid from pg_catalog.pg_partition_ancestors(c.oid))" WHERE_PARTITION UNUSED},
+     "     select relid from pg_catalog.pg_partition_ancestors(c.oid))"
+     "  join pg_catalog.pg_class r on r.oid = k.conrelid" WHERE_PARTITION
+     /* one of a plain table to the parent itself is dropped and made again by the swap */
+     "   and (k.confrelid <> p.oid or r.relkind = 'p' or exists ("
+     "     select from pg_catalog.pg_trigger g join pg_catalog.pg_constraint x on x.oid = "
+     "g.tgconstraint"
+     "      where (x.oid = k.oid or x.conparentid = k.oid) and g.tgenabled <> 'O'))" UNUSED},
+    {"partition_referencing_owner",
+     "select pg_catalog.format('foreign key %I to %s belongs to table %s, which role %I does not"
+     " own', k.conname, p.oid::pg_catalog.regclass, k.conrelid::pg_catalog.regclass, "
+     "current_user),"
+     "       pg_catalog.format('GRANT %I TO %I; the foreign key is created again on that table.',"
+     "         pg_catalog.pg_get_userbyid(r.relowner), current_user)" FROM_PARTITION
+     "  join pg_catalog.pg_constraint k on k.contype = 'f' and k.conparentid = 0"
+     "   and k.confrelid = p.oid and k.conrelid <> c.oid"
+     "  join pg_catalog.pg_class r on r.oid = k.conrelid" WHERE_PARTITION
+     "   and not pg_catalog.pg_has_role(r.relowner, 'usage')" UNUSED},
     {"partition_reference",
      "select pg_catalog.format('foreign key %I references %s, of which %s is a partition',"
      "         k.conname, k.confrelid::pg_catalog.regclass, c.oid::pg_catalog.regclass),"

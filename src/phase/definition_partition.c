@@ -115,6 +115,24 @@ static const char SQL_ALIKE[] =
     " where not (a.constrains and not b.constrains and not b.attached)"
     " order by 1, 2 limit 1";
 
+/*
+ * Foreign keys to partitioned table $1: while rows are referenced, DETACH PARTITION fails.  SQL that
+ * drops each, makes it again, says its comment, and validates it where it was valid.
+ */
+static const char SQL_KEYS_TO_PARENT[] =
+    "select pg_catalog.format('alter table %s drop constraint %I', x.name, x.conname),"
+    "       pg_catalog.format('alter table %s add constraint %I %s not valid', x.name, x.conname,"
+    "         pg_catalog.regexp_replace(pg_catalog.pg_get_constraintdef(x.oid), ' NOT VALID$', "
+    "'')),"
+    "       pg_catalog.format('comment on constraint %I on %s is ', x.conname, x.name)"
+    "         || pg_catalog.quote_literal(pg_catalog.obj_description(x.oid, 'pg_constraint')),"
+    "       case when x.convalidated then pg_catalog.format("
+    "         'alter table %s validate constraint %I', x.name, x.conname) end"
+    "  from (select k.*, k.conrelid::pg_catalog.regclass as name from pg_catalog.pg_constraint k"
+    "         where k.contype = 'f' and k.conparentid = 0 and k.confrelid = $1::pg_catalog.oid"
+    "           and k.conrelid <> $2::pg_catalog.oid) x"
+    " order by x.oid";
+
 /* Does table $1 reference table $2, its parent? */
 static const char SQL_REFERENCES[] =
     "select exists (select from pg_catalog.pg_constraint where contype = 'f' and conparentid = 0"
@@ -283,31 +301,58 @@ check_no_reference(Migration *run, Conn *conn, Err *err)
     return err_hint(err, "Use plain ALTER TABLE.");
 }
 
+/* Append a column of rows to a list. */
+static void
+add_column(Migration *run, const Rows *rows, int column, SqlList *list)
+{
+    for (int row = 0; row < rows_count(rows); row++)
+        definition_add(run, list, rows_text(rows, row, column));
+}
+
+/* The partition is taken out while no key holds it, and put in. */
+static bool
+read_moves(Migration *run, Conn *conn, Err *err)
+{
+    Definition *definition = &run->definition;
+    const Partition *partition = &definition->partition;
+    AUTO(Text) *original = mem_format("%u", run->original.oid);
+    SUBJECT_AUTO(subject, partition->parent_oid, original, NULL);
+    AUTO(Text) *take_out =
+        sql_build("alter table %S detach partition %S", partition->parent, run->original.qualified);
+    AUTO(Text) *put_in = sql_build("alter table %S attach partition %S %S", partition->parent,
+                                   run->original.qualified, partition->bound);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_KEYS_TO_PARENT, subject.params, &rows, err))
+        return false;
+    add_column(run, rows, 0, &definition->swap);
+    sql_list_add(run, &definition->swap, take_out);
+    for (int i = 0; i < partition->keys.count; i++) {
+        AUTO(Text) *free_key = sql_build("alter table %S drop constraint %I",
+                                         run->original.qualified, partition->keys.items[i]);
+
+        sql_list_add(run, &definition->swap, free_key);
+    }
+    sql_list_add(run, &definition->moved, put_in);
+    add_column(run, rows, 1, &definition->moved);
+    add_column(run, rows, 2, &definition->moved);
+    add_column(run, rows, 3, &definition->finish);
+    return true;
+}
+
 bool
 definition_read_partition(Migration *run, Conn *conn, Err *err)
 {
     const Partition *partition = &run->definition.partition;
     SUBJECT_AUTO(subject, run->shadow.oid, run->original.qualified, NULL);
-    AUTO(Text) *take_out = NULL;
-    AUTO(Text) *put_in = NULL;
     AUTO(Text) *drop = NULL;
 
     if (partition->parent == NULL)
         return true;
-    take_out =
-        sql_build("alter table %S detach partition %S", partition->parent, run->original.qualified);
-    put_in = sql_build("alter table %S attach partition %S %S", partition->parent,
-                       run->original.qualified, partition->bound);
+    if (!read_moves(run, conn, err))
+        return false;
     drop =
         sql_build("alter table %S drop constraint %I", run->original.qualified, run->names.schema);
-    sql_list_add(run, &run->definition.swap, take_out);
-    for (int i = 0; i < partition->keys.count; i++) {
-        AUTO(Text) *free_key = sql_build("alter table %S drop constraint %I",
-                                         run->original.qualified, partition->keys.items[i]);
-
-        sql_list_add(run, &run->definition.swap, free_key);
-    }
-    sql_list_add(run, &run->definition.moved, put_in);
     if (partition->constraint != NULL)
         sql_list_add(run, &run->definition.moved, drop);
     return check_indexes_differ(run, conn, err) && check_no_reference(run, conn, err) &&
