@@ -213,6 +213,24 @@ PARTS = [
          "insert into r values (30, 30)", after="insert into t values (31, 1001)",
          # pg_dump names these triggers, whose names are made of oids
          ignore="DISABLE TRIGGER .RI_ConstraintTrigger_c_"),
+    Case("views, rules and functions on it and on its parent", ROWS + """
+         create view of_t as select id, v from t where n > 50; create view of_p as select * from p;
+         create view on_view as select count(*) from of_t;
+         create materialized view mat as select d, n from t; create unique index on mat (d);
+         create function f(r t) returns int language sql return r.n;
+         create rule quiet as on delete to of_t do instead delete from t where id = old.id;""",
+         ALTER, CHANGES, after="delete from of_t where id = 9; insert into of_p (id, d) values"
+         " (300, '2020-02-02'); refresh materialized view mat"),
+    Case("policies and statistics of its own and of its parent", ROWS + f"""
+         create policy own on t for select to {READER} using (n > 50);
+         create policy of_p on p using (id > 3); alter table t enable row level security;
+         alter table p enable row level security;
+         create statistics st on n, v from t; create statistics sp on n, v from p;
+         grant select on t, p to {READER};""", ALTER, CHANGES),
+    Case("publications of it and of its parent", ROWS + """
+         create publication pub_p for table p; create publication pub_t for table t;
+         create publication pub_root for table p with (publish_via_partition_root = true);
+         create publication pub_o for table only early""", ALTER, CHANGES),
     Case("all that a partition may have of its own", ROWS + rf"""
          alter table t alter n set default 9, alter v set not null, alter v set storage external,
            alter n set statistics 55, alter d set default '2020-01-02',
