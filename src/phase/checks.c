@@ -148,11 +148,6 @@ const Check CHECKS_TABLE[] = {
     {"typed", "select pg_catalog.format('%s is a typed table (OF %s)', c.oid::pg_catalog.regclass,"
               "         c.reloftype::pg_catalog.regtype), 'Run ALTER TABLE ... NOT OF first.'"
               "  from pg_catalog.pg_class c where c.oid = $1 and c.reloftype <> 0" UNUSED},
-    {"partition",
-     "select pg_catalog.format('%s is a partition of %s', c.oid::pg_catalog.regclass,"
-     "         i.inhparent::pg_catalog.regclass), 'Partitions are not supported by this version.'"
-     "  from pg_catalog.pg_class c join pg_catalog.pg_inherits i on i.inhrelid = c.oid"
-     " where c.oid = $1 and c.relispartition" UNUSED},
     {"inheritance",
      "select pg_catalog.format('%s %s %s', $1::pg_catalog.regclass, case when i.inhrelid = $1"
      "         then 'inherits from' else 'is inherited by' end, case when i.inhrelid = $1"

@@ -24,4 +24,7 @@ extern const Check CHECKS_FIRST[];
 /* About the table; in order, ended by a NULL name. */
 extern const Check CHECKS_TABLE[];
 
+/* checks_partition.c: about a table that is a partition; ended by a NULL name. */
+extern const Check CHECKS_PARTITION[];
+
 #endif

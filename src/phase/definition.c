@@ -59,7 +59,10 @@ static const char SQL_CLONE_CHECKS[] =
     "  from pg_catalog.pg_constraint"
     " where conrelid = $1::pg_catalog.oid and contype = 'c' and (not convalidated or connoinherit)";
 
-/* A trigger, its state and the extensions it depends on, its comment; and its name. */
+/*
+ * A trigger, its state and the extensions it depends on, its comment; and its name.  Not those that a
+ * partition's parent gives it.
+ */
 static const char SQL_TRIGGERS[] =
     "select pg_catalog.pg_get_triggerdef(oid),"
     "       pg_catalog.concat_ws(';',"
@@ -75,6 +78,7 @@ static const char SQL_TRIGGERS[] =
     "       'comment on trigger ' || pg_catalog.format('%I on %s is ', tgname, $2)"
     "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_trigger')), tgname"
     "  from pg_catalog.pg_trigger g where tgrelid = $1::pg_catalog.oid and not tgisinternal"
+    "   and tgparentid = 0"
     " order by tgname";
 
 /*
@@ -168,9 +172,13 @@ static const char SQL_FLAGS[] =
     " where conrelid = $1::pg_catalog.oid and contype = 'c' and not convalidated"
     "   and pg_catalog.obj_description(oid, 'pg_constraint') is not null"
     " union all"
+    /* from 17 on a partition's column may have its parent's identity, and no sequence of its own */
     " select pg_catalog.format('alter table %s alter column %I set generated always', $2, attname)"
     "  from pg_catalog.pg_attribute where attrelid = $1::pg_catalog.oid and attidentity = 'a'"
-    "   and not attisdropped"
+    "   and not attisdropped and exists (select from pg_catalog.pg_depend d"
+    "     where d.refobjid = attrelid and d.refobjsubid = attnum and d.deptype = 'i'"
+    "        and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "        and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass)"
     " union all"
     " select pg_catalog.format('alter table %s replica identity %s', $2,"
     "         case relreplident when 'f' then 'full' else 'nothing' end)"
@@ -284,7 +292,7 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
         definition_clone_publications(run, conn, err) && identity_clone(run, conn, err) &&
-        dependents_clone(run, conn, err))
+        dependents_clone(run, conn, err) && definition_clone_partition(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -330,8 +338,9 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
-        definition_read_sequences(run, conn, err) && dependents_read(run, conn, err) &&
-        definition_read_rules(run, conn, err) && definition_read_statistics(run, conn, err) &&
+        definition_read_partition(run, conn, err) && definition_read_sequences(run, conn, err) &&
+        dependents_read(run, conn, err) && definition_read_rules(run, conn, err) &&
+        definition_read_statistics(run, conn, err) &&
         definition_read_publications(run, conn, err) &&
         definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err)) {
         read_owner(run);
@@ -348,5 +357,8 @@ definition_strip(Migration *run, Conn *conn, Err *err)
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
 
     /* the cascade ends in the rehearsal schema and the shadow's foreign keys into it */
-    return query_exec(conn, drop, err) && definition_run(conn, SQL_STRIP, &subject, err);
+    if (definition_strip_partition(run, conn, err) && query_exec(conn, drop, err) &&
+        definition_run(conn, SQL_STRIP, &subject, err))
+        return true;
+    return err_wrap(err, "preparing the shadow table for the load");
 }

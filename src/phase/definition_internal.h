@@ -9,6 +9,7 @@
  *   definition_statistics.c  extended statistics
  *   definition_publication.c  membership in publications
  *   definition_extension.c  membership in extensions
+ *   definition_partition.c  the place of a partition in its parent
  *
  * Two parameters come first in nearly every query: $1 the oid of the table that is read, $2 the
  * table that its SQL is to be about, quoted and qualified.
@@ -50,12 +51,20 @@ NODISCARD bool definition_read_indexes(Migration *run, Conn *conn, Err *err);
 
 /* definition_keys.c */
 NODISCARD bool definition_clone_keys(Migration *run, Conn *conn, Err *err);
+/* The keys of table `oid`, for its clone (quoted, qualified). */
+NODISCARD bool definition_clone_keys_of(Migration *run, Conn *conn, uint32_t oid, const char *clone,
+                                        Err *err);
 NODISCARD bool definition_read_keys(Migration *run, Conn *conn, Err *err);
 /* Which foreign keys may be violated by rows that are there already. */
 NODISCARD bool definition_read_key_checks(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_drop_old_keys(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_hidden_triggers(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *err);
+
+/* definition_partition.c */
+NODISCARD bool definition_clone_partition(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_partition(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_strip_partition(Migration *run, Conn *conn, Err *err);
 
 /* definition_owned.c */
 NODISCARD bool definition_clone_sequences(Migration *run, Conn *conn, Err *err);

@@ -12,6 +12,11 @@
 #include "pg/sql.h"
 #include "phase/definition_internal.h"
 
+/* A partition's key k that comes from its parent's; not one derived for a partition it references. */
+#define INHERITED                                                                         \
+    "(k.conrelid = $1::pg_catalog.oid and exists (select from pg_catalog.pg_constraint x" \
+    " where x.oid = k.conparentid and x.conrelid <> k.conrelid))"
+
 /*
  * The foreign keys from and to table $1, for table $2, in the order in which they were made: their
  * triggers fire in that order.  $3 = rehearsal schema.
@@ -23,6 +28,7 @@
 #define NAMED_KEYS                                                                                 \
     "with k as ("                                                                                  \
     "  select k.oid, k.conname, k.convalidated, k.conrelid = $1::pg_catalog.oid as is_own,"        \
+    "         k.conparentid <> 0 as inherited,"                                                    \
     "         o.oid as other, ' REFERENCES ' || pg_catalog.format('%I.%I', tn.nspname, t.relname)" \
     "           || '(' as needle,"                                                                 \
     "         case when k.conrelid = k.confrelid then $2::text"                                    \
@@ -38,7 +44,7 @@
     "    join pg_catalog.pg_class o on o.oid = case when k.conrelid = $1::pg_catalog.oid"          \
     "      then k.confrelid else k.conrelid end"                                                   \
     "    join pg_catalog.pg_namespace n on n.oid = o.relnamespace"                                 \
-    "   where k.contype = 'f' and k.conparentid = 0"                                               \
+    "   where k.contype = 'f' and (k.conparentid = 0 or " INHERITED ")"                            \
     "     and (k.conrelid = $1::pg_catalog.oid or k.confrelid = $1::pg_catalog.oid)"               \
     "), named as ("                                                                                \
     "  select k.*, case when is_own then $2 else other_name end as table_name,"                    \
@@ -53,6 +59,7 @@ static const char SQL_KEYS[] = NAMED_KEYS
     "       'comment on constraint ' || pg_catalog.format('%I on %s is ', conname, table_name)"
     "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_constraint')),"
     "       case when other <> $1::pg_catalog.oid then other end, conname, is_own, table_name,"
+    "       inherited,"
     /* NOT VALID keys of partitioned tables came with 18 */
     "       not is_own and pg_catalog.current_setting('server_version_num')::int < 180000"
     "         and exists (select from pg_catalog.pg_class where relkind = 'p'"
@@ -142,7 +149,7 @@ static const char SQL_KEY_CHECKS[] = NAMED_KEYS
     "              and ol.pk_names = l.pk_names"
     "             else o.confrelid = $4::pg_catalog.oid"
     "              and o.conrelid = n.table_name::pg_catalog.regclass"
-    "              and ol.fk_names = l.fk_names end)"
+    "              and ol.fk_names = l.fk_names end), n.inherited, n.conname"
     "  from named n join lists l on l.oid = n.oid"
     "  join pg_catalog.pg_class f on f.oid = n.table_name::pg_catalog.regclass"
     "  join pg_catalog.pg_class t on t.oid = n.target_name::pg_catalog.regclass"
@@ -220,9 +227,9 @@ clone_key(Migration *run, Conn *conn, const Rows *rows, int row, Err *err)
 }
 
 bool
-definition_clone_keys(Migration *run, Conn *conn, Err *err)
+definition_clone_keys_of(Migration *run, Conn *conn, uint32_t oid, const char *clone, Err *err)
 {
-    SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, run->names.rehearsal);
+    SUBJECT_AUTO(subject, oid, clone, run->names.rehearsal);
     AUTO(Rows) *rows = NULL;
 
     if (!query_run(conn, SQL_KEYS, subject.params, &rows, err))
@@ -233,7 +240,16 @@ definition_clone_keys(Migration *run, Conn *conn, Err *err)
     return true;
 }
 
-/* A key is re-created NOT VALID in the swap, and validated afterwards where it was valid. */
+bool
+definition_clone_keys(Migration *run, Conn *conn, Err *err)
+{
+    return definition_clone_keys_of(run, conn, run->original.oid, run->shadow_qualified, err);
+}
+
+/*
+ * A key is re-created NOT VALID in the swap, and validated afterwards where it was valid.  But
+ * ATTACH PARTITION only takes a valid one for the parent's.
+ */
 bool
 definition_read_keys(Migration *run, Conn *conn, Err *err)
 {
@@ -249,20 +265,22 @@ definition_read_keys(Migration *run, Conn *conn, Err *err)
             .add = rows_text(rows, row, 0),
             .comment = rows_text(rows, row, 2),
         };
-        AUTO(Text) *add = mem_format("%s not valid", rows_text(rows, row, 0));
+        bool inherited = rows_bool(rows, row, 7);
+        AUTO(Text) *add =
+            mem_format("%s%s", rows_text(rows, row, 0), inherited ? "" : " not valid");
         AUTO(Text) *validate =
             sql_build("alter table %S validate constraint %I",
                       rows_bool(rows, row, 5) ? run->original.qualified : rows_text(rows, row, 6),
                       rows_text(rows, row, 4));
 
-        if (rows_bool(rows, row, 7)) {
+        if (rows_bool(rows, row, 8)) {
             if (!definition_read_partitioned_key(run, conn, &partitioned, err))
                 return false;
             continue;
         }
         sql_list_add(run, &run->definition.swap, add);
         definition_add(run, &run->definition.swap, rows_text(rows, row, 2));
-        if (rows_bool(rows, row, 1))
+        if (rows_bool(rows, row, 1) && !inherited)
             sql_list_add(run, &run->definition.finish, validate);
     }
     return true;
@@ -325,7 +343,10 @@ definition_read_key_checks(Migration *run, Conn *conn, Err *err)
     for (int row = 0; row < rows_count(rows); row++) {
         const char *before = rows_text(rows, row, 2);
 
-        if (before == NULL || !has_same_values(run, rows_text(rows, row, 1), before))
+        if (rows_bool(rows, row, 3)) {
+            sql_list_add(run, &run->definition.partition.keys, rows_text(rows, row, 4));
+            sql_list_add(run, &run->definition.partition.key_checks, rows_text(rows, row, 0));
+        } else if (before == NULL || !has_same_values(run, rows_text(rows, row, 1), before))
             sql_list_add(run, &run->definition.key_checks, rows_text(rows, row, 0));
     }
     return true;

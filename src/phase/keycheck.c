@@ -79,12 +79,60 @@ check(Migration *run, Conn *conn, const char *sql, Err *err)
     return err_hint(err, "Nothing was swapped.  Correct the rows, or add the key NOT VALID.");
 }
 
+/*
+ * A partition's keys that come from its parent are checked by the swap itself, under the lock.  How
+ * long will that take?  *us = as long as it takes now.
+ */
+static bool
+measure(Migration *run, Conn *conn, int64_t *us, Err *err)
+{
+    const Partition *partition = &run->definition.partition;
+    int64_t started_us = clock_now_us();
+
+    for (int i = 0; i < partition->key_checks.count; i++) {
+        if (!check(run, conn, partition->key_checks.items[i], err))
+            return err->kind == ERR_DATA
+                       ? false
+                       : err_wrap(err, "checking foreign key \"%s\"", partition->keys.items[i]);
+    }
+    *us = clock_now_us() - started_us;
+    return true;
+}
+
+static bool
+check_inherited(Migration *run, Err *err)
+{
+    const Partition *partition = &run->definition.partition;
+    AUTO(Conn) *conn = NULL;
+    int64_t us = 0;
+
+    if (partition->key_checks.count == 0)
+        return true;
+    conn = migration_connect_owner(run, CONN_SQL, "check", err);
+    if (conn == NULL || !measure(run, conn, &us, err))
+        return false;
+    log_info("the swap checks %d foreign key%s of %s, which took %.1f ms now",
+             partition->key_checks.count, partition->key_checks.count == 1 ? "" : "s",
+             partition->parent, (double)us / 1000);
+    if (us <= run->settings->lock_hold_ms * 1000 / 2)
+        return true;
+    err_set(
+        err, ERR_CUTOVER,
+        "ATTACH PARTITION checks the foreign keys that come from %s under the lock, which would "
+        "take about %lld ms",
+        partition->parent, (long long)(us / 1000));
+    return err_hint(err, "Raise --lock-hold to more than twice that, at a quiet time, or use plain "
+                         "ALTER TABLE.");
+}
+
 bool
 keycheck_run(Migration *run, Err *err)
 {
     const SqlList *checks = &run->definition.key_checks;
     AUTO(Conn) *conn = NULL;
 
+    if (!check_inherited(run, err))
+        return false;
     if (checks->count == 0 || run->settings->skip_foreign_key_validation)
         return true;
     conn = migration_connect_owner(run, CONN_SQL, "check", err);

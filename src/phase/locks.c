@@ -76,7 +76,8 @@ read_views(Migration *run, Locks *locks, Err *err)
 
 /*
  * To begin with, the original comes between the tables that it references and those that reference
- * it: so most transactions come along.
+ * it: so most transactions come along.  A partition's parent comes first of all, for whoever asks
+ * the parent has it before the partitions; the default partition is the last that he comes to.
  */
 static bool
 read_tables(Migration *run, Locks *locks, Err *err)
@@ -86,12 +87,19 @@ read_tables(Migration *run, Locks *locks, Err *err)
         "   select from pg_catalog.pg_constraint where contype = 'f'"
         "   and conrelid = $1::pg_catalog.regclass and confrelid = $2::pg_catalog.oid)";
     const SqlList *partners = &run->definition.partners;
+    const Partition *partition = &run->definition.partition;
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     int first = run->definition.views.count;
-    int last = first + partners->count;
+    int last;
 
-    locks->table_count = last + 1;
+    locks->table_count =
+        first + partners->count + 1 + (partition->parent != NULL) + (partition->sibling != NULL);
     locks->tables = arena_alloc(run->arena, (size_t)locks->table_count * sizeof *locks->tables);
+    last = locks->table_count - 1;
+    if (partition->parent != NULL)
+        locks->tables[first++] = new_table(run, partition->parent, partition->parent_oid);
+    if (partition->sibling != NULL)
+        locks->tables[last--] = new_table(run, partition->sibling, partition->sibling_oid);
     for (int i = 0; i < partners->count; i++) {
         const char *name = partners->items[i];
         AUTO(Rows) *rows = NULL;

@@ -34,6 +34,25 @@ typedef struct SqlList {
 } SqlList;
 
 /*
+ * How a table that is a partition is taken out of its parent, and put back.  Names of tables are
+ * quoted and qualified unless they are parts.
+ */
+typedef struct Partition {
+    uint32_t parent_oid;
+    const char *parent;   /* NULL: the table is no partition */
+    const char *stand_in; /* of the parent, in the rehearsal schema */
+    const char *parent_schema;
+    const char *parent_name;
+    const char *key;        /* "RANGE (d)" */
+    const char *bound;      /* "FOR VALUES ..." or "DEFAULT" */
+    const char *constraint; /* what the bounds say, as an expression; NULL: nothing */
+    const char *sibling;    /* the default partition beside it, or NULL */
+    uint32_t sibling_oid;
+    SqlList keys;       /* names of its foreign keys that come from the parent */
+    SqlList key_checks; /* per key a query that takes as long as the swap's check of it */
+} Partition;
+
+/*
  * What the shadow lacks while it is loaded, as SQL read from the catalog after the ALTER had run
  * on it.  Every statement names the shadow in its own schema, so the swap runs `swap` before it
  * moves the tables.
@@ -46,7 +65,8 @@ typedef struct Definition {
     SqlList swap;   /* in the swap's transaction, before the tables move */
     SqlList moved;  /* in the swap's transaction, after the tables moved */
     SqlList finish; /* afterwards, each in its own transaction: VALIDATE CONSTRAINT */
-    SqlList key_checks;  /* per foreign key that rows may violate: gives a message if one does */
+    SqlList key_checks; /* per foreign key that rows may violate: gives a message if one does */
+    Partition partition;
     SqlList partners;    /* quoted, qualified tables to lock in the swap, in order of oid */
     SqlList views;       /* the same for views and materialized views, locked before all tables */
     SqlList matviews;    /* built before the cutover, each on its own: see matviews.h */

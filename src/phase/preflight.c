@@ -194,7 +194,7 @@ preflight_read_table(Migration *run, Err *err)
 {
     uint32_t oid_now;
 
-    return run_checks(run, CHECKS_TABLE, err) &&
+    return run_checks(run, CHECKS_TABLE, err) && run_checks(run, CHECKS_PARTITION, err) &&
            catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
            identity_choose(run, err) &&
            catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&

@@ -179,16 +179,20 @@ bring_shadow_up(Migration *run, const Definition *fresh, Err *err)
 
 /* New foreign keys must fit the rows, too, if the others were looked at already. */
 static bool
-check_new_keys(Migration *run, const SqlList *checks, Err *err)
+check_new_keys(Migration *run, const Definition *fresh, Err *err)
 {
     SqlList before = run->definition.key_checks;
+    Partition partition = run->definition.partition;
 
-    if (!run->keys_checked || contains_all(&before, checks))
+    if (!run->keys_checked || (contains_all(&before, &fresh->key_checks) &&
+                               contains_all(&partition.key_checks, &fresh->partition.key_checks)))
         return true;
-    run->definition.key_checks = *checks;
+    run->definition.key_checks = fresh->key_checks;
+    run->definition.partition = fresh->partition;
     if (keycheck_run(run, err))
         return true;
     run->definition.key_checks = before;
+    run->definition.partition = partition;
     return false;
 }
 
@@ -227,7 +231,7 @@ take_over(Migration *run, Migration *fresh, Err *err)
     }
     if (!bring_shadow_up(run, &fresh->definition, err))
         return err->kind == ERR_DATA ? false : explain(run, err);
-    if (!check_new_keys(run, &fresh->definition.key_checks, err))
+    if (!check_new_keys(run, &fresh->definition, err))
         return false;
     adopt(run, fresh);
     return true;

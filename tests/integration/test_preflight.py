@@ -54,11 +54,6 @@ TABLE_CASES = {
         ("create type ty as (id int, n int); create table t of ty (primary key (id))",
          "alter table t alter n set default 1", r"public.t is a typed table \(OF public.ty\)", "NOT OF first"),
     ],
-    "partition": [
-        ("create table p (id int primary key, n int) partition by range (id);"
-         "create table t partition of p default", "alter table t alter n set default 1",
-         "public.t is a partition of public.p", "not supported by this version"),
-    ],
     "inheritance": [
         ("create table p (n int); create table t (id int primary key) inherits (p)", ALTER,
          "public.t inherits from public.p", "NO INHERIT first"),

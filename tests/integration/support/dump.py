@@ -62,6 +62,8 @@ def _lines(value):
 # of the partitioned table; so that is not compared.
 # Every part is a query with one parameter, the table's oid.  Catalog rows go through to_jsonb where
 # a column does not exist in all versions.
+# A partition's key that came with its parent has connoinherit or not, as it was created or attached;
+# that has no meaning.
 FINGERPRINT = {
     "table": """
         select c.relname as name, n.nspname as schema, pg_get_userbyid(c.relowner) as owner,
@@ -89,6 +91,7 @@ FINGERPRINT = {
                a.attgenerated as generated, a.attstorage as storage,
                to_jsonb(a)->>'attcompression' as compression,
                (select collname from pg_collation l where l.oid = a.attcollation) as collation,
+               a.attislocal as is_local, a.attinhcount as inherited,
                nullif((to_jsonb(a)->>'attstattarget')::int, -1) as statistics,
                (select array_agg(o order by o) from unnest(a.attoptions) o
                  where o not like 'pg_attver=%%') as options,
@@ -101,7 +104,11 @@ FINGERPRINT = {
     "constraints": """
         select conname as name, contype as type, pg_get_constraintdef(c.oid) as definition,
                convalidated as validated, condeferrable as deferrable, condeferred as deferred,
-               connoinherit and contype <> 'f' as no_inherit, (select relname from pg_class i where i.oid = c.conindid
+               connoinherit and contype <> 'f' and conparentid = 0
+                 as no_inherit, conislocal as is_local, coninhcount as inherited,
+               (select format('%%s of %%s', p.conname, p.conrelid::regclass) from pg_constraint p
+                 where p.oid = c.conparentid) as part_of,
+               (select relname from pg_class i where i.oid = c.conindid
                    and c.contype in ('p', 'u', 'x')) as index,
                obj_description(c.oid, 'pg_constraint') as comment
           from pg_constraint c
@@ -119,6 +126,8 @@ FINGERPRINT = {
                i.indisvalid as valid, i.indisready as ready, i.indisprimary as primary,
                i.indisunique as unique, i.indimmediate as immediate,
                i.indisreplident as identity, i.indisclustered as clustered,
+               (select inhparent::regclass::text from pg_inherits p
+                 where p.inhrelid = i.indexrelid) as part_of,
                (select spcname from pg_tablespace s where s.oid = c.reltablespace) as tablespace,
                (select array_agg(a.attnum || '=' || (to_jsonb(a)->>'attstattarget')
                                  order by a.attnum)
@@ -142,9 +151,12 @@ FINGERPRINT = {
                   join pg_extension e on e.oid = d.refobjid
                  where d.classid = 'pg_trigger'::regclass and d.objid = t.oid
                    and d.deptype = 'x') as extensions,
+               (select tgrelid::regclass::text from pg_trigger p where p.oid = t.tgparentid)
+                 as part_of,
                obj_description(t.oid, 'pg_trigger') as comment
           from pg_trigger t
-         where tgrelid = %s and not tgisinternal
+         where tgrelid = %s and (not tgisinternal or tgparentid <> 0) and not exists (
+               select from pg_constraint c where c.oid = t.tgconstraint and c.contype = 'f')
          order by tgname""",
     "sequences": """
         select c.relname as name, n.nspname as schema, a.attname as column, d.deptype as tie,
@@ -195,8 +207,11 @@ FINGERPRINT = {
          where c.oid = %s
          order by p.pubname""",
     "inherits": """
-        select inhparent::regclass::text as parent, inhseqno as position
-          from pg_inherits
+        select inhparent::regclass::text as parent, inhseqno as position,
+               pg_get_expr(c.relpartbound, c.oid) as bound,
+               regexp_replace(pg_get_partition_constraintdef(c.oid), '''[0-9]+''::oid', '...')
+                 as constraint
+          from pg_inherits join pg_class c on c.oid = inhrelid
          where inhrelid = %s
          order by inhseqno""",
     "views": """

@@ -43,7 +43,7 @@ delete from t where id = 5;
 TABLES = """
     select format('%I.%I', n.nspname, c.relname)
       from pg_class c join pg_namespace n on n.oid = c.relnamespace
-     where c.relkind = 'r' and n.nspname !~ '^(pg_|walter|information_schema$)'
+     where c.relkind in ('r', 'p') and n.nspname !~ '^(pg_|walter|information_schema$)'
      order by 1"""
 
 SEQUENCES = """
