@@ -419,7 +419,8 @@ const Check CHECKS_TABLE[] = {
      "         o.rolname, current_user)"
      "  from pg_catalog.pg_constraint k join pg_catalog.pg_class c on c.oid = k.conrelid"
      "  join pg_catalog.pg_roles o on o.oid = c.relowner"
-     " where k.contype = 'f' and k.confrelid = $1 and k.conrelid <> $1 and k.conparentid <> 0"
+     " where k.contype = 'f' and k.confrelid = $1 and k.conrelid <> $1 and exists ("
+     "     select from pg_catalog.pg_constraint p where p.oid = k.conparentid and p.confrelid = $1)"
      "   and not pg_catalog.pg_has_role(c.relowner, 'usage')" UNUSED},
     {"extension",
      "select pg_catalog.format('%s belongs to extension %I, %s', pg_catalog.pg_describe_object("

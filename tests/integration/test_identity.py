@@ -202,6 +202,9 @@ def test_what_somebody_has_set_meanwhile_stays(db, walter):
     db.execute(TABLE)
     with held_copy(walter, ALTER, OPTION) as run:
         run.kill()
+    wait_until_true(db, "select count(*) = 0 from pg_locks where locktype = 'advisory'"
+                        " and classid = 1463897172 and database ="
+                        " (select oid from pg_database where datname = current_database())")
     db.execute("alter table t replica identity full")
     walter.run("cleanup", "--yes")
     assert identity(db) == "f"
