@@ -59,6 +59,11 @@ SIGNATURES = [
                 "select bool_and(s.f(t) = id) from t",
                 "select cardinality(h(array[t], t, t)) = 3 from t where id = 10",
                 "select (i()).a.id = 3")),
+    Case("default privileges in force", ROWS + f"""
+         create function f(r t) returns int language sql as 'select 1';
+         create function g(r t) returns int language sql as 'select 1';
+         revoke all on function g from public; grant execute on function g to {WRITER};
+         alter default privileges in schema public grant execute on functions to {READER}""", ADD),
     Case("overloaded", ROWS + """
          create table other (id int); insert into other values (3);
          create function f(r t) returns int language sql as 'select r.id';
