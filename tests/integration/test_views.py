@@ -86,6 +86,7 @@ VIEWS = [
          "alter table t alter v type varchar(100), alter d type timestamp", CHANGES),
     Case("column dropped with its views", VIEW + """
          create view w as select id from t; create view x as select v.n, w.id from v, w;
+         create view xx as select v.n, t.id from v join t using (id);
          create view y as select d from t; create view z as select * from y join w on true""",
          "alter table t drop n cascade", CHANGES.replace("n, v", "d, v").replace("7, 'new'",
          "null, 'new'").replace("n = null, ", ""), holds=(SAME.format(v="w"),)),
