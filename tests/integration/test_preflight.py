@@ -232,6 +232,18 @@ def test_dependent_owner(db, owner, walter, setup, name):
     assert_untouched(db)
 
 
+def test_lock_on_a_table_that_a_view_reads(db, walter):
+    db.execute(PLAIN + "; create table other (id int);"
+               "create view v as select t.id from t join other using (id)")
+    holder = db.connect(autocommit=False)
+    holder.execute("lock table other in access exclusive mode")
+    refused(walter, "alter table t add x int",
+            f"pid {holder.info.backend_pid}, user postgres, keeps a lock on public.other that forbids"
+            " even reading the definition of public.t", "Try again when")
+    holder.close()
+    assert_untouched(db)
+
+
 def test_dependent_owner_schema(db, owner, walter):
     other = db.create_role()
     owner.execute(PLAIN + "; create function f(r t) returns int language sql as 'select 1'")
