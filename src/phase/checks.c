@@ -302,6 +302,12 @@ const Check CHECKS_TABLE[] = {
      "      join pg_catalog.pg_rewrite r on r.oid = d.objid and r.ev_class = m.oid"
      "     where m.relispopulated and not u.relispopulated and u.oid <> m.oid"
      "    union all"
+     "    select pg_catalog.format('is read by %s of the table itself', pg_catalog.split_part("
+     "             pg_catalog.pg_describe_object(d.classid, d.objid, 0), ' on ', 1))"
+     "      from ids i join pg_catalog.pg_depend d on d.refclassid = i.rel and d.refobjid = m.oid"
+     "     where d.objid in (select oid from pg_catalog.pg_rewrite where ev_class = $1"
+     "                       union all select oid from pg_catalog.pg_policy where polrelid = $1)"
+     "    union all"
      "    select pg_catalog.format('or an index of it has a name, %I, that something else that"
      " changes places has, too', n.relname) from names n where n.relname in ("
      "       select m.relname union all select c.relname from pg_catalog.pg_index x"
@@ -323,6 +329,15 @@ const Check CHECKS_TABLE[] = {
      "  from objects o join pg_catalog.pg_namespace n on n.oid = o.ns"
      " where not (pg_catalog.has_schema_privilege(n.oid, 'usage') and (not creates or"
      "            pg_catalog.has_schema_privilege(n.oid, 'create')))" UNUSED " order by 1"},
+    {"dependent_owner_schema", WITH_DEPENDENTS DEPENDENT_OBJECTS
+     "select pg_catalog.format('%s %s is made anew, and its owner %I may not create in schema %I',"
+     "         what, name, pg_catalog.pg_get_userbyid(owner), n.nspname),"
+     "       pg_catalog.format('GRANT CREATE ON SCHEMA %I TO %I; or connect as a superuser.',"
+     "         n.nspname, pg_catalog.pg_get_userbyid(owner))"
+     "  from objects o join pg_catalog.pg_namespace n on n.oid = o.ns where what = 'function'"
+     "   and not pg_catalog.has_schema_privilege(owner, n.oid, 'create')"
+     "   and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)" UNUSED
+     " order by 1"},
     {"dependent_grantor", WITH_DEPENDENTS
      ", grants as ("
      "  select 'materialized view' as what, c.oid::pg_catalog.regclass::text as name, c.relowner as"
@@ -392,6 +407,43 @@ const Check CHECKS_TABLE[] = {
      "   and d.refobjid = n.objid and d.deptype = 'n'"
      "   and d.classid not in (i.proc, i.rule, i.pol)"
      " where n.classid = i.typ" UNUSED " order by 1"},
+    {"other_dependent", WITH_DEPENDENTS
+     /* what goes with the old table, and what may still hang on it then */
+     ", leaving as ("
+     "  select n.classid, n.objid, n.objid as rel from renewed n join ids i on n.classid = i.rel"
+     "  union all"
+     "  select n.classid, x.indexrelid, n.objid from renewed n join ids i on n.classid = i.rel"
+     "    join pg_catalog.pg_index x on x.indrelid = n.objid"
+     "  union all"
+     "  select 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid, conrelid"
+     "    from pg_catalog.pg_constraint where conrelid = $1"
+     "  union all"
+     "  select i.rel, d.objid, null from ids i join pg_catalog.pg_depend d on d.classid = i.rel"
+     "     and d.refclassid = i.rel and d.refobjid = $1 and d.deptype = 'i'"
+     "    join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = 'S'"
+     ")"
+     "select distinct pg_catalog.format('%s depends on %s', "
+     "pg_catalog.pg_describe_object(d.classid,"
+     "         d.objid, d.objsubid), pg_catalog.pg_describe_object(l.classid, l.objid, 0)),"
+     "       'Let it use something else first, or use plain ALTER TABLE.'"
+     "  from leaving l cross join ids i join pg_catalog.pg_depend d on d.refclassid = l.classid"
+     "   and d.refobjid = l.objid"
+     "  left join pg_catalog.pg_constraint k on k.oid = d.objid"
+     "   and d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass"
+     "  left join pg_catalog.pg_attrdef f on f.oid = d.objid"
+     "   and d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass"
+     "  left join pg_catalog.pg_trigger g on g.oid = d.objid"
+     "   and d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass"
+     "  left join pg_catalog.pg_statistic_ext s on s.oid = d.objid"
+     "   and d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass"
+     " where (d.deptype = 'n' or (g.tgrelid <> l.rel and not g.tgisinternal))"
+     "   and not (l.rel is not null and (d.classid in (i.rule, i.proc, i.pol,"
+     "         'pg_catalog.pg_publication_rel'::pg_catalog.regclass)"
+     "     or coalesce(f.adrelid, k.conrelid, g.tgrelid, s.stxrelid, 0) = l.rel"
+     "     or k.contype is not distinct from 'f'))"
+     "   and not exists (select from pg_catalog.pg_inherits h where d.classid = i.rel"
+     "                      and h.inhrelid = d.objid and h.inhparent = l.rel)" UNUSED
+     " order by 1"},
     {"referencing_owner",
      "select pg_catalog.format('foreign key %I belongs to table %s, which role %I does not own',"
      "         k.conname, k.conrelid::pg_catalog.regclass, current_user),"

@@ -7,6 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
+#include "phase/matviews.h"
 #include "phase/migration.h"
 
 enum { LOCK_TRIES = 60, RECONNECT_TRIES = 3 };
@@ -68,9 +69,10 @@ refresh_matviews(Migration *run, Err *err)
     const SqlList *list = &run->definition.refreshes;
 
     for (int i = 0; i < list->count; i++) {
+        AUTO(Text) *refresh = matviews_refresh_sql(run, run->control, list->items[i]);
         int64_t started_us = clock_now_us();
 
-        if (run_patiently(run, list->items[i], err)) {
+        if (run_patiently(run, refresh, err)) {
             log_info("populated a materialized view in %.1f s: %s",
                      (double)(clock_now_us() - started_us) / 1e6, list->items[i]);
             continue;

@@ -108,6 +108,8 @@ static const char SQL_CALLED[] =
                     "  join pg_catalog.pg_proc p on p.oid = n.objid"
                     " where r.ev_class = $2::pg_catalog.oid";
 
+static const char REFRESH[] = "refresh materialized view ";
+
 /* A matview on its way. */
 typedef struct Successor {
     const Dependent *old;
@@ -212,7 +214,7 @@ add_creation(Migration *run, Conn *conn, const Successor *successor, SqlList *li
     const char *const params[] = {successor->oid, successor->place, original, NULL};
     AUTO(Rows) *rows = NULL;
     AUTO(Text) *create = NULL;
-    AUTO(Text) *refresh = sql_build("refresh materialized view %S", successor->place);
+    AUTO(Text) *refresh = sql_build("%S%S", REFRESH, successor->place);
     AUTO(Text) *analyze = sql_build("analyze %S", successor->place);
 
     if (!query_one(conn, SQL_MATVIEW, params, &rows, err))
@@ -268,7 +270,7 @@ static bool
 plan_after(Migration *run, Conn *conn, Successor *successor, bool refresh, Err *err)
 {
     AUTO(Text) *schema = sql_build("%I", successor->old->schema);
-    AUTO(Text) *sql = sql_build("refresh materialized view %S", successor->old->qualified);
+    AUTO(Text) *sql = sql_build("%S%S", REFRESH, successor->old->qualified);
 
     successor->place = successor->old->qualified;
     successor->schema = schema;
@@ -316,6 +318,25 @@ matviews_read(Migration *run, Conn *conn, const Dependent *dependent, const char
     return ok && add_grants(run, conn, &successor, err);
 }
 
+char *
+matviews_refresh_sql(const Migration *run, const Conn *conn, const char *refresh)
+{
+    const char *path = conn_role_search_path(conn);
+
+    return sql_build("%S set local search_path to %I, %S; %S", conn_role_formats(conn),
+                     run->settings->schema, path[0] == '\0' ? "pg_catalog" : path, refresh);
+}
+
+static bool
+run_step(const Migration *run, Conn *conn, const char *step, Err *err)
+{
+    AUTO(Text) *refresh = matviews_refresh_sql(run, conn, step);
+    AUTO(Text) *sql = sql_build("begin; %S; commit", refresh);
+
+    /* the other statements are the server's words under our own search_path */
+    return query_exec(conn, strncmp(step, REFRESH, strlen(REFRESH)) == 0 ? sql : step, err);
+}
+
 bool
 matviews_build(Migration *run, Err *err)
 {
@@ -330,7 +351,7 @@ matviews_build(Migration *run, Err *err)
     if (conn == NULL)
         return false;
     for (int i = 0; i < list->count; i++)
-        if (!query_exec(conn, list->items[i], err))
+        if (!run_step(run, conn, list->items[i], err))
             return err_wrap(err, "populating a materialized view");
     log_info("materialized views are populated, %.1f s",
              (double)(clock_now_us() - started_us) / 1e6);

@@ -17,6 +17,12 @@ NODISCARD bool matviews_read(Migration *run, Conn *conn, const Dependent *depend
                              const char *text, SqlList *drops, Err *err);
 
 /*
+ * `refresh`, a REFRESH MATERIALIZED VIEW, with names and values in functions' bodies meaning what
+ * they mean in psql; to be run inside a transaction of `conn`.  New text, free().
+ */
+char *matviews_refresh_sql(const Migration *run, const Conn *conn, const char *refresh);
+
+/*
  * Make and populate the new matviews in the shadow's schema, one after the other; may take long, and
  * changes are received but not applied meanwhile.  Opens a session of its own.
  */

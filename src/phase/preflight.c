@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "pg/dependents.h"
 #include "pg/sql.h"
 #include "phase/checks.h"
 #include "phase/identity.h"
@@ -214,15 +215,29 @@ check_all(Migration *run, Err *err)
            state_lock_table(run->control, run->original.oid, err) && show_estimate(run, err);
 }
 
-/* Our lock was not granted: somebody changes the table just now. */
+/* Our lock was not granted: somebody changes the table just now, or one that a view on it reads. */
 static bool
 say_who_locks(Migration *run, Err *err)
 {
-    static const char SQL[] =
-        "select coalesce(pg_catalog.string_agg(pg_catalog.format('pid %s, user %s', l.pid,"
-        "         a.usename), '; '), 'another session')"
+    static const char SQL[] = WITH_DEPENDENTS
+        ", read as ("
+        "  select $1::pg_catalog.oid as oid"
+        "  union select d.refobjid from (select objid from touched union all select r.oid"
+        "      from renewed n join pg_catalog.pg_rewrite r on r.ev_class = n.objid) x cross join "
+        "ids i"
+        "    join pg_catalog.pg_depend d on d.objid = x.objid and d.classid in (i.rule, i.pol, "
+        "i.proc)"
+        "     and d.refclassid = i.rel"
+        ")"
+        "select coalesce(pg_catalog.string_agg(distinct pg_catalog.format('pid %s, user %s,', "
+        "l.pid,"
+        "         a.usename), ' '), 'another session'), coalesce(pg_catalog.string_agg(distinct"
+        "         pg_catalog.format('%I.%I', s.nspname, c.relname), ', '), 'the table')"
         "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid"
-        " where l.relation = $1::pg_catalog.oid and l.granted and l.mode = 'AccessExclusiveLock'"
+        "  join pg_catalog.pg_class c on c.oid = l.relation"
+        "  join pg_catalog.pg_namespace s on s.oid = c.relnamespace"
+        " where l.relation in (select oid from read) and l.granted"
+        "   and l.mode = 'AccessExclusiveLock'"
         "   and l.database = (select oid from pg_catalog.pg_database"
         "                      where datname = pg_catalog.current_database())";
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
@@ -233,8 +248,8 @@ say_who_locks(Migration *run, Err *err)
     if (!query_one(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
         return false;
     err_set(err, ERR_REFUSED,
-            "%s keeps a lock on the table that forbids even reading its definition",
-            rows_text(rows, 0, 0));
+            "%s keeps a lock on %s that forbids even reading the definition of %s",
+            rows_text(rows, 0, 0), rows_text(rows, 0, 1), run->original.qualified);
     return err_hint(err, "Try again when its ALTER TABLE, VACUUM FULL or the like is over.");
 }
 

@@ -59,6 +59,11 @@ SIGNATURES = [
                 "select bool_and(s.f(t) = id) from t",
                 "select cardinality(h(array[t], t, t)) = 3 from t where id = 10",
                 "select (i()).a.id = 3")),
+    Case("default privileges in force", ROWS + f"""
+         create function f(r t) returns int language sql as 'select 1';
+         create function g(r t) returns int language sql as 'select 1';
+         revoke all on function g from public; grant execute on function g to {WRITER};
+         alter default privileges in schema public grant execute on functions to {READER}""", ADD),
     Case("overloaded", ROWS + """
          create table other (id int); insert into other values (3);
          create function f(r t) returns int language sql as 'select r.id';
@@ -86,7 +91,36 @@ SIGNATURES = [
 ]
 
 
-@pytest.mark.parametrize("case", named({"bodies": BODIES, "signatures": SIGNATURES}))
+ODD = r"""
+    create schema "s.x"; create schema "Überall"; set search_path to "s.x";
+    create table "order" (id int primary key, "select" int, "a""b" text, "Ä" date);
+    insert into "order" select g, g * 10, 'row ' || g from generate_series(1, 30) g;
+    create view "order_v" as select "order"."select", "order"."a""b", "order".id from "order";
+    create view "Überall"."order" as select * from "s.x"."order" as "x y" natural join order_v;
+    create materialized view "M""m" as select "Überall"."order".id, "select" from "Überall"."order",
+      lateral (select 1 from "order" o where o.id = "order".id) l;
+    create unique index "I i" on "M""m" (id);
+    create function "order"(r "order", "s" "order"[] default null) returns setof "order" language sql
+      as 'select (r).*';
+    create function "Überall"."sel'ect"() returns bigint return
+      (select sum("order"."select") from "order", "order"("order".*) as "f f" where "f f"."a""b" <> '$$');
+    create table other (id int); create rule "order" as on delete to other do also
+      delete from "order" where "order".id = old.id;
+    create policy "order" on other using (exists (select from "order" where "order".id = other.id));
+    comment on function "order" is ''; reset search_path;"""
+CHANGED = """insert into "s.x"."order" values (101, 1, 'new'); delete from "s.x"."order" where id = 5;
+    update "s.x"."order" set "a""b" = null where id = 7"""
+
+NAMES = [
+    Case("odd ones", ODD, 'alter table "s.x"."order" rename "select" to "from"', CHANGED,
+         holds=('select "Überall"."sel\'ect"() > 0',),
+         again='alter table "s.x"."order" rename "from" to "to"'),
+    Case("odd ones, by an ordinary role", f"set role {OWNER}; {ODD} reset role",
+         'alter table "s.x"."order" rename "a""b" to "c""d"', CHANGED, user=OWNER),
+]
+
+
+@pytest.mark.parametrize("case", named({"names": NAMES, "bodies": BODIES, "signatures": SIGNATURES}))
 def test_comes_out_as_plain_alter_table_gives_it(oracle, case):
     oracle.check(case)
 

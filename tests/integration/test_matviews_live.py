@@ -68,6 +68,19 @@ def test_afterwards_it_is_refreshed(db, walter):
     assert_finished(db)
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_functions_in_it_find_what_they_find_in_psql(db, walter, when):
+    db.execute("""create table t (id int primary key); insert into t values (1);
+        create table names (id int, name text); insert into names values (1, 'one');
+        create function name_of(i int) returns text language plpgsql stable as
+        'begin return (select name from names where id = i); end';
+        create materialized view m as select id, name_of(id) as name, timestamptz '2020-01-01 0:00z'
+          ::text as at from t""")
+    db.execute(f"alter database {db.name} set timezone to 'Asia/Kolkata'")
+    walter.perform("alter table t add x int", f"--matviews={when}")
+    assert db.query("select name, at from m") == [("one", "2020-01-01 05:30:00+05:30")]
+
+
 def test_refresh_that_fails_is_told(db, walter):
     db.execute(TABLE + "create function fails(int) returns int language plpgsql stable as"
                " 'begin return 1 / current_setting(''walter.one'', true)::int; end';"

@@ -103,12 +103,16 @@ TABLE_CASES = {
         (PLAIN + "; create materialized view a as select id from t;"
          "create materialized view b as select * from a; refresh materialized view a with no data",
          ALTER, "materialized view public.b reads public.a, which is not populated", "Drop it first"),
-        (PLAIN + "; drop schema if exists s cascade; create schema s; create materialized view s.t as select id from public.t",
+        (PLAIN + "; drop schema if exists s cascade; create schema s;"
+         "create materialized view s.t as select id from public.t",
          "alter table public.t add x int",
          "materialized view s.t or an index of it has a name, t, that something else", "Drop it first"),
-        (PLAIN + "; drop schema if exists s cascade; create schema s; create materialized view s.m as select id from t;"
-         "create index t_pkey on s.m (id)", "alter table public.t add x int",
+        (PLAIN + "; drop schema if exists s cascade; create schema s;"
+         "create materialized view s.m as select id from t; create index t_pkey on s.m (id)", "alter table public.t add x int",
          "materialized view s.m or an index of it has a name, t_pkey, that", "Drop it first"),
+        (PLAIN + "; create materialized view m as select id from t;"
+         "create policy p on t using (id in (select id from m))", "alter table t add x int",
+         "materialized view public.m is read by policy p of the table itself", "Drop it first"),
         (PLAIN + "; create materialized view m as select 't'::regclass as r, id from t",
          "alter table t add x int",
          "materialized view public.m contains the constant 'public.t'::regclass", "--matviews=after"),
@@ -151,6 +155,28 @@ TABLE_CASES = {
          "column r of view public.v uses the row type", "another type first"),
         (PLAIN + "; create domain d as t", ALTER, "type public.d uses the row type",
          "another type first"),
+    ],
+    "other_dependent": [
+        ("create table t (id int generated always as identity primary key, n int);"
+         "create table o (id int default nextval('t_id_seq'))", ALTER,
+         "default value for column id of table public.o depends on sequence public.t_id_seq",
+         "something else first"),
+        ("create table t (id int generated always as identity primary key, n int,"
+         " m int default currval('t_id_seq'))", ALTER,
+         "default value for column m of table public.t depends on sequence public.t_id_seq",
+         "something else first"),
+        ("create table t (id int generated always as identity primary key, n int);"
+         "create view v as select last_value from t_id_seq", ALTER,
+         "rule _RETURN on view public.v depends on sequence public.t_id_seq", "something else first"),
+        (PLAIN + "; create table o (r regclass default 't'::regclass)", ALTER,
+         "default value for column r of table public.o depends on table public.t",
+         "something else first"),
+        (PLAIN + "; create table o (r int check (r > 't'::regclass::oid::int))", ALTER,
+         "constraint o_r_check on table public.o depends on table public.t", "something else first"),
+        (PLAIN + "; create table o (r int);"
+         "create function f() returns trigger language plpgsql as 'begin return null; end';"
+         "create constraint trigger g after insert on o from t for each row execute function f()",
+         ALTER, "trigger g on table public.o depends on table public.t", "something else first"),
     ],
     "extension": [
         (PLAIN + "; alter extension plpgsql add table t; update pg_extension"
@@ -214,6 +240,28 @@ def test_dependent_owner(db, owner, walter, setup, name):
     assert_untouched(db)
 
 
+def test_lock_on_a_table_that_a_view_reads(db, walter):
+    db.execute(PLAIN + "; create table other (id int);"
+               "create view v as select t.id from t join other using (id)")
+    holder = db.connect(autocommit=False)
+    holder.execute("lock table other in access exclusive mode")
+    refused(walter, "alter table t add x int",
+            f"pid {holder.info.backend_pid}, user postgres, keeps a lock on public.other that forbids"
+            " even reading the definition of public.t", "Try again when")
+    holder.close()
+    assert_untouched(db)
+
+
+def test_dependent_owner_schema(db, owner, walter):
+    other = db.create_role()
+    owner.execute(PLAIN + "; create function f(r t) returns int language sql as 'select 1'")
+    db.execute(f"grant {other.user} to {owner.user}; alter function f(t) owner to {other.user}")
+    refused(walter.as_user(owner), "alter table t add x int",
+            r"function public.f\(public.t\) is made anew, and its owner .* may not create in schema",
+            "GRANT CREATE ON SCHEMA public")
+    assert_untouched(db)
+
+
 def test_dependent_schema(db, owner, walter):
     owner.execute(PLAIN)
     db.execute(f"create schema s; create view s.v as select id from t;"
@@ -257,8 +305,8 @@ def test_set_unlogged(db, walter):
 
 
 def test_every_objection_is_shown_at_once(db, walter):
-    db.execute(PLAIN + "; create table o (r t); create publication p for all tables;"
-               "create view v as select t from t")
+    db.execute(PLAIN + "; create view v as select t from t; create table o (r t);"
+               "create publication p for all tables")
     result = refused(walter, ALTER, "column t of view public.v uses", "Change it to another type")
     assert re.search("error: publication p", result.stderr)
     assert re.search("error: column r of table public.o uses the row type", result.stderr)

@@ -661,6 +661,6 @@ def test_says_who_keeps_the_table_locked(oracle):
     holder = db.connect(autocommit=False)
     holder.execute("lock table t in access exclusive mode")
     result = oracle.walter.perform("alter table t add x int", check=2)
-    assert "keeps a lock on the table" in result.stderr
+    assert "keeps a lock on public.t" in result.stderr
     holder.close()
     assert describe(db) == before

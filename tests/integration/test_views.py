@@ -86,6 +86,7 @@ VIEWS = [
          "alter table t alter v type varchar(100), alter d type timestamp", CHANGES),
     Case("column dropped with its views", VIEW + """
          create view w as select id from t; create view x as select v.n, w.id from v, w;
+         create view xx as select v.n, t.id from v join t using (id);
          create view y as select d from t; create view z as select * from y join w on true""",
          "alter table t drop n cascade", CHANGES.replace("n, v", "d, v").replace("7, 'new'",
          "null, 'new'").replace("n = null, ", ""), holds=(SAME.format(v="w"),)),
@@ -95,6 +96,13 @@ VIEWS = [
     Case("table's owner changed", VIEW + f"alter table t owner to {OWNER};"
          f"create view w as table t; alter view w owner to {READER}; grant select on t to {READER}",
          f"alter table t add y int; alter table t owner to {WRITER}"),
+    Case("constants under settings that write them in other ways", ROWS + r"""
+         create view v as select date '2020-03-04' as a, timestamptz '2020-03-04 5:06z' as b, id,
+           interval '-1 year 2 days -3:04' as c, 0.1::float8 as d, '\x01'::bytea as e, E'\\' as f,
+           time '23:59' as g, '{1.5,NaN}'::float4[] as h from t where d < date '2020-01-15'""", ADD,
+         CHANGES, role_settings={
+             "datestyle": "SQL, DMY", "timezone": "Asia/Kolkata", "intervalstyle": "sql_standard",
+             "extra_float_digits": "-5", "bytea_output": "escape"}),
     Case("twice", VIEW + "create view w as select * from t;", ADD, CHANGES,
          again="alter table t add y int"),
     Case("by an ordinary role", f"""set role {OWNER}; {VIEW} create view w as table v;
