@@ -192,4 +192,7 @@ REFUSED = [
 
 @pytest.mark.parametrize("case", named({"refused": REFUSED}))
 def test_is_refused_in_the_words_of_plain_alter_table(oracle, case):
+    if case.name == "column added while a view uses the row type" \
+            and not 150000 <= oracle.plain.server.version < 180000:
+        pytest.skip("this version of PostgreSQL does not refuse it")
     oracle.check_refusal(case, 2)
