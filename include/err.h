@@ -60,4 +60,7 @@ ErrKind err_kind_of_sqlstate(const char *sqlstate);
 /* True for query_canceled: statement_timeout, or somebody's pg_cancel_backend. */
 bool err_is_canceled(const Err *err);
 
+/* True for internal_error: also what the server says when two sessions alter one catalog row. */
+bool err_is_internal(const Err *err);
+
 #endif

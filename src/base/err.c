@@ -116,3 +116,9 @@ err_is_canceled(const Err *err)
 {
     return strcmp(err->sqlstate, "57014") == 0;
 }
+
+bool
+err_is_internal(const Err *err)
+{
+    return strcmp(err->sqlstate, "XX000") == 0;
+}

@@ -23,7 +23,9 @@ end_sessions(Conn *conn, const RunNames *names, int spare_pid, Err *err)
     static const char SQL[] =
         "select pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
         "  from pg_catalog.pg_stat_activity"
+        /* anybody may call his session so; whom we may not end is none of ours */
         " where (application_name like 'walter: ' || $1 || ' %'"
+        "          and pg_catalog.pg_has_role(session_user, usesysid, 'member')"
         "        or pid = (select active_pid from pg_catalog.pg_replication_slots"
         "                   where slot_name = $2))"
         "   and pid not in (pg_catalog.pg_backend_pid(), $3::pg_catalog.int4)";

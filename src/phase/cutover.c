@@ -24,6 +24,7 @@ static const int64_t OUTCOME_PATIENCE_US = 60 * INT64_C(1000000);
 static const int64_t SNAPSHOT_AGE_US = 1000000;
 /* So many descriptions go into one log line. */
 enum { BLOCKERS_SHOWN = 5 };
+enum { INTERNAL_ERRORS_MAX = 20 };
 
 struct Cutover {
     Conn *conn;
@@ -32,6 +33,7 @@ struct Cutover {
     int64_t reported_us;  /* when a gate was last reported closed */
     int64_t far_since_us; /* since when the drain would take too long, 0 = it would not */
     int64_t failures;     /* attempts and closed gates */
+    int internal_errors;  /* attempts that the server's internal errors have ended */
     char *refresh;        /* SQL: see dependents_refresh_functions */
     char *fresh_xid;      /* from this transaction on nothing was applied ... */
     int64_t fresh_at;     /* ... beyond so many changes */
@@ -171,6 +173,13 @@ measure_distance(Migration *run, bool *close, Err *err)
 static bool
 look_before_locking(Migration *run, Err *err)
 {
+    if (!preflight_check_table(run, err)) {
+        if (err->kind != ERR_REFUSED)
+            return false;
+        err->kind = ERR_FAILED;
+        return err_wrap(err, "something was done to %s while the run was on",
+                        run->original.qualified);
+    }
     for (int i = 0; i < (run->counters.lock_attempts == 0 ? 2 : 1); i++) {
         AUTO(Text) *grants = NULL;
 
@@ -189,6 +198,34 @@ add_list(Buf *sql, const SqlList *list)
 {
     for (int i = 0; i < list->count; i++)
         sql_add(sql, "%S;", list->items[i]);
+}
+
+/*
+ * What GRANT and REVOKE have left on the original; they do not mind its lock.  Read before the swap's
+ * statements are made and again when they have run: from then on such a statement waits for us.
+ */
+static bool
+read_privileges(Migration *run, char **privileges, Err *err)
+{
+    static const char SQL[] =
+        "select pg_catalog.concat_ws(' ', c.relacl, (select pg_catalog.string_agg("
+        "           pg_catalog.concat_ws(' ', a.attnum, a.attacl), ' ' order by a.attnum)"
+        "         from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attacl is not "
+        "null),"
+        "       (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.oid, s.relacl), ' '"
+        "           order by s.oid) from pg_catalog.pg_depend d join pg_catalog.pg_class s"
+        "           on s.oid = d.objid and s.relkind = 'S'"
+        "         where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        "          and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+        "          and d.refobjid = c.oid and d.deptype = 'i'))"
+        "  from pg_catalog.pg_class c where c.oid = $1::pg_catalog.oid";
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(run->cutover->conn, SQL, (const char *const[]){oid, NULL}, &rows, err))
+        return err_wrap(err, "reading the privileges of %s", run->original.qualified);
+    *privileges = mem_copy_text(rows_text(rows, 0, 0));
+    return true;
 }
 
 /* Everything between the drained stream and COMMIT, in one message. */
@@ -215,24 +252,34 @@ build_swap(Migration *run, Buf *sql, Err *err)
     return true;
 }
 
-/* The server says which table carries the name now, once the lost session is gone for certain. */
+/*
+ * The server says which table carries the name now, once the lost session is gone for certain: two
+ * statements, for what the first one sees of sessions is newer than what it sees of tables.
+ */
 static bool
 ask_outcome(Migration *run, Conn *conn, bool *certain, Err *err)
 {
-    static const char SQL[] =
-        "select exists (select from pg_catalog.pg_stat_activity where application_name = $1),"
-        "       exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
-        "         on n.oid = c.relnamespace where c.oid = $2::pg_catalog.oid and n.nspname = $3)";
+    static const char SQL_SESSION[] =
+        "select exists (select from pg_catalog.pg_stat_activity where application_name = $1"
+        "         and usename = session_user)";
+    static const char SQL_PLACE[] =
+        "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
+        "         on n.oid = c.relnamespace where c.oid = $1::pg_catalog.oid and n.nspname = $2)";
     AUTO(Text) *name = mem_format("walter: %s cutover", run->names.run);
     AUTO(Text) *oid = mem_format("%u", run->shadow.oid);
-    AUTO(Rows) *rows = NULL;
+    AUTO(Rows) *session = NULL;
+    AUTO(Rows) *place = NULL;
 
     *certain = false;
-    if (!query_one(conn, SQL, (const char *const[]){name, oid, run->original.schema, NULL}, &rows,
+    if (!query_one(conn, SQL_SESSION, (const char *const[]){name, NULL}, &session, err))
+        return false;
+    if (rows_bool(session, 0, 0))
+        return true;
+    if (!query_one(conn, SQL_PLACE, (const char *const[]){oid, run->original.schema, NULL}, &place,
                    err))
         return false;
-    *certain = !rows_bool(rows, 0, 0);
-    run->swapped = *certain && rows_bool(rows, 0, 1);
+    *certain = true;
+    run->swapped = rows_bool(place, 0, 0);
     return true;
 }
 
@@ -294,19 +341,50 @@ commit_swap(Migration *run, Err *err)
     return ok;
 }
 
+/* Many statements, each of which the server's timeout knows alone; so the whole is watched here. */
+static bool
+run_until(Migration *run, const char *sql, int64_t deadline_us, Err *err)
+{
+    Conn *conn = run->cutover->conn;
+
+    if (!query_send(conn, sql, err))
+        return false;
+    while (!query_is_done(conn) && clock_now_us() < deadline_us)
+        if (!loop_turn(run->loop, deadline_us, err))
+            return false;
+    if (!query_is_done(conn) && !sessions_cancel(run->control, conn_pid(conn), err))
+        return false;
+    return query_finish(conn, NULL, err);
+}
+
+/* The statements that make the shadow the table. */
+static bool
+run_swap(Migration *run, int64_t deadline_us, Err *err)
+{
+    AUTO(Text) *before = NULL;
+    AUTO(Text) *after = NULL;
+    BUF_AUTO(sql);
+
+    if (!read_privileges(run, &before, err) || !build_swap(run, &sql, err) ||
+        !run_until(run, buf_text(&sql), deadline_us, err) || !read_privileges(run, &after, err))
+        return false;
+    if (strcmp(before, after) != 0)
+        return err_set(err, ERR_RETRY, "privileges were changed in the last moment");
+    return true;
+}
+
 /* Drain, compare, swap.  ERR_RETRY when it takes too long; the server watches the time, too. */
 static bool
 swap_until(Migration *run, int64_t deadline_us, Err *err)
 {
     Conn *conn = run->cutover->conn;
     int64_t marker;
-    BUF_AUTO(sql);
 
     if (!apply_write_fence(run->apply, &marker, err) ||
         !apply_drain(run->apply, marker, deadline_us, run->cutover->conn, err) ||
         !migration_check_definition(run, conn, err) ||
         !migration_check_publication(run, conn, err) || !check_snapshots(run, true, err) ||
-        !build_swap(run, &sql, err) || !query_exec(conn, buf_text(&sql), err))
+        !run_swap(run, deadline_us, err))
         return false;
     if (clock_now_us() > deadline_us)
         return err_set(err, ERR_RETRY, "the swap took longer than --lock-hold");
@@ -330,6 +408,9 @@ swap(Migration *run, Err *err)
     }
     /* in the last moment: looked at again before the next attempt */
     if (run->definition_changed && err->kind == ERR_FAILED)
+        err->kind = ERR_RETRY;
+    /* "tuple concurrently updated": a GRANT met the swap */
+    if (err_is_internal(err) && ++run->cutover->internal_errors < INTERNAL_ERRORS_MAX)
         err->kind = ERR_RETRY;
     return false;
 }

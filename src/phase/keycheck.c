@@ -54,7 +54,8 @@ apply_all(Migration *run, Err *err)
 
 /*
  * The shadow lags behind the other table, so a row may seem to violate the key for a moment; one
- * that still does when all is applied is real.
+ * that still does when all is applied is real.  Where it is always another one, the tables are busy,
+ * and only the validation after the swap can tell.
  */
 static bool
 check(Migration *run, Conn *conn, const char *sql, Err *err)
@@ -68,15 +69,19 @@ check(Migration *run, Conn *conn, const char *sql, Err *err)
             return false;
         if (message == NULL)
             return true;
-        if (before != NULL && strcmp(before, message) == 0)
-            break;
+        if (before != NULL && strcmp(before, message) == 0) {
+            err_set(err, ERR_DATA, "%s", message);
+            (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%s", FOREIGN_KEY_VIOLATION);
+            return err_hint(err, "Nothing was swapped.  Correct the rows, or add the key NOT "
+                                 "VALID.");
+        }
         mem_set_text(&before, message);
         if (!apply_all(run, err))
             return false;
     }
-    err_set(err, ERR_DATA, "%s", before);
-    (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%s", FOREIGN_KEY_VIOLATION);
-    return err_hint(err, "Nothing was swapped.  Correct the rows, or add the key NOT VALID.");
+    log_warning("changes come too fast to tell before the swap whether the rows fit a foreign key; "
+                "it is validated afterwards");
+    return true;
 }
 
 /*

@@ -40,6 +40,22 @@ static const char SQL_LOCK_VIEW[] =
     "         else 'view' end) k (what)"
     " where c.oid = $1::text::pg_catalog.regclass";
 
+/*
+ * The sequences that belong to columns of table $1.  Whoever draws a number without asking the table
+ * holds a lock on the sequence until his transaction ends; and a number drawn while the new table's
+ * sequence takes over would be drawn twice.
+ */
+static const char SQL_LOCK_SEQUENCES[] =
+    "select s.oid, pg_catalog.format('%I.%I', n.nspname, s.relname),"
+    "       pg_catalog.format('alter sequence %I.%I owner to %I', n.nspname, s.relname,"
+    "         pg_catalog.pg_get_userbyid(s.relowner))"
+    "  from pg_catalog.pg_depend d"
+    "  join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = 'S'"
+    "  join pg_catalog.pg_namespace n on n.oid = s.relnamespace"
+    " where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "   and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "   and d.refobjid = $1::pg_catalog.oid and d.deptype in ('a', 'i') order by s.oid";
+
 static const char *
 keep(Migration *run, const char *text)
 {
@@ -53,6 +69,27 @@ new_table(Migration *run, const char *name, uint32_t oid)
     AUTO(Text) *exclusive = sql_build("lock table only %S in access exclusive mode", name);
 
     return (LockedTable){name, oid, keep(run, patient), keep(run, exclusive)};
+}
+
+/* An INSERT locks the table before the sequence; so these come last. */
+static bool
+add_sequences(Migration *run, Locks *locks, Err *err)
+{
+    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+    AUTO(Rows) *rows = NULL;
+    LockedTable *tables;
+
+    if (!query_run(run->control, SQL_LOCK_SEQUENCES, (const char *const[]){oid, NULL}, &rows, err))
+        return err_wrap(err, "reading the sequences of %s", run->original.qualified);
+    tables =
+        arena_alloc(run->arena, (size_t)(locks->table_count + rows_count(rows)) * sizeof *tables);
+    memcpy(tables, locks->tables, (size_t)locks->table_count * sizeof *tables);
+    for (int i = 0; i < rows_count(rows); i++)
+        tables[locks->table_count++] =
+            (LockedTable){keep(run, rows_text(rows, i, 1)), (uint32_t)rows_int(rows, i, 0), NULL,
+                          keep(run, rows_text(rows, i, 2))};
+    locks->tables = tables;
+    return true;
 }
 
 /* Who reads through a view locks it before its tables; so they come first. */
@@ -110,7 +147,7 @@ read_tables(Migration *run, Locks *locks, Err *err)
             new_table(run, name, (uint32_t)rows_int(rows, 0, 0));
     }
     locks->tables[first] = new_table(run, run->original.qualified, run->original.oid);
-    return read_views(run, locks, err);
+    return read_views(run, locks, err) && add_sequences(run, locks, err);
 }
 
 static void
@@ -347,7 +384,8 @@ take_exclusive_locks(Migration *run, Locks *locks, Err *err)
 bool
 locks_take(Migration *run, Locks *locks, Err *err)
 {
-    AUTO(Text) *limit = sql_build("set local statement_timeout to %D", run->settings->lock_hold_ms);
+    AUTO(Text) *limit = sql_build("set local statement_timeout to %D; set local lock_timeout to %D",
+                                  run->settings->lock_hold_ms, run->settings->lock_timeout_ms);
 
     mem_set_text(&locks->in_the_way, "");
     return take_patient_locks(run, locks, err) && take_exclusive_locks(run, locks, err) &&

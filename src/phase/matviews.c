@@ -40,7 +40,11 @@ static const char SQL_MATVIEW[] =
     "         pg_catalog.format('alter materialized view %s owner to %I', $2, o.rolname)),"
     "       c.relispopulated, o.rolname,"
     "       c.relowner <> t.relowner and pg_catalog.has_any_column_privilege(c.relowner, t.oid,"
-    "         'select')"
+    "         'select'),"
+    "       c.relowner <> t.relowner and not (o.rolsuper or (o.rolbypassrls or not "
+    "t.relrowsecurity)"
+    "         and (pg_catalog.has_table_privilege(c.relowner, t.oid, 'select')"
+    "           or not pg_catalog.has_any_column_privilege(c.relowner, t.oid, 'select')))"
     "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
     "  join pg_catalog.pg_class t on t.oid = $3::pg_catalog.oid"
     "  left join pg_catalog.pg_am am on am.oid = c.relam"
@@ -219,6 +223,13 @@ add_creation(Migration *run, Conn *conn, const Successor *successor, SqlList *li
 
     if (!query_one(conn, SQL_MATVIEW, params, &rows, err))
         return false;
+    if (successor->populate && rows_bool(rows, 0, 5)) {
+        err_set(err, ERR_REFUSED,
+                "materialized view %s belongs to %s, who may not see all of the table, and nobody "
+                "is kept from seeing the new one",
+                successor->old->qualified, rows_text(rows, 0, 3));
+        return err_hint(err, "Use --matviews=after: it is then filled after the swap.");
+    }
     create = sql_build("create materialized view %S%S as %S with no data", successor->place,
                        rows_text(rows, 0, 0), successor->query);
     if (successor->populate && rows_bool(rows, 0, 4))
@@ -323,8 +334,10 @@ matviews_refresh_sql(const Migration *run, const Conn *conn, const char *refresh
 {
     const char *path = conn_role_search_path(conn);
 
-    return sql_build("%S set local search_path to %I, %S; %S", conn_role_formats(conn),
-                     run->settings->schema, path[0] == '\0' ? "pg_catalog" : path, refresh);
+    /* as in a REFRESH of their owner's: a policy filters, and is no error */
+    return sql_build("%S set local row_security to on; set local search_path to %I, %S; %S",
+                     conn_role_formats(conn), run->settings->schema,
+                     path[0] == '\0' ? "pg_catalog" : path, refresh);
 }
 
 static bool

@@ -205,6 +205,9 @@ migration_check_step(Migration *run, Step next, Err *err)
     if (err->kind != ERR_RETRY)
         return STEP_FAILED;
     err_clear(err);
+    /* a change that cannot be followed yet may wait for us; the cutover looks again */
+    if (run->definition_changed)
+        return next;
     return loop_pause(run->loop, 100000, err) ? STEP_MORE : STEP_FAILED;
 }
 

@@ -184,7 +184,14 @@ typedef enum { STEP_FAILED = 0, STEP_MORE, STEP_DONE } Step;
 /* phase/preflight.c: read-only checks; fills ddl, original, settings-derived facts. */
 NODISCARD bool preflight_run(Migration *run, Err *err);
 
-/* phase/preflight.c: the checks of the table and its shape alone, once more. */
+/*
+ * phase/preflight.c: the checks of the table alone, once more; not all that they are about is in the
+ * digest.  Once the run has begun, ERR_REFUSED without a word in the log, or ERR_RETRY for what
+ * passes by itself.
+ */
+NODISCARD bool preflight_check_table(Migration *run, Err *err);
+
+/* phase/preflight.c: the same, and the table's shape. */
 NODISCARD bool preflight_read_table(Migration *run, Err *err);
 
 /* phase/shadow.c: the shadow with its new shape, projection and definition. */

@@ -42,6 +42,19 @@ add_consents(const Settings *settings, Buf *consents)
         buf_add_text(consents, "set-replica-identity ");
 }
 
+/*
+ * Once the run is under way the first objection is the end of it, and for the caller to tell; but an
+ * index that is being built CONCURRENTLY is invalid for a while, and waits for our own snapshot.
+ */
+static bool
+object_late(const Check *check, const Rows *rows, Err *err)
+{
+    bool passes = strcmp(check->name, "invalid_index") == 0;
+
+    err_set(err, passes ? ERR_RETRY : ERR_REFUSED, "%s", rows_text(rows, 0, 0));
+    return err_hint(err, "%s", rows_text(rows, 0, 1));
+}
+
 /* All objections are logged, in their order; the first one becomes the error. */
 static bool
 run_checks(Migration *run, const Check *checks, Err *err)
@@ -61,6 +74,8 @@ run_checks(Migration *run, const Check *checks, Err *err)
 
         if (!query_run(run->control, checks[i].sql, params, &rows, err))
             return err_wrap(err, "checking %s", checks[i].name);
+        if (run->started && rows_count(rows) > 0)
+            return object_late(&checks[i], rows, err);
         for (int row = 0; row < rows_count(rows); row++) {
             Err objection = {0};
 
@@ -191,11 +206,17 @@ show_estimate(Migration *run, Err *err)
 }
 
 bool
+preflight_check_table(Migration *run, Err *err)
+{
+    return run_checks(run, CHECKS_TABLE, err) && run_checks(run, CHECKS_PARTITION, err);
+}
+
+bool
 preflight_read_table(Migration *run, Err *err)
 {
     uint32_t oid_now;
 
-    return run_checks(run, CHECKS_TABLE, err) && run_checks(run, CHECKS_PARTITION, err) &&
+    return preflight_check_table(run, err) &&
            catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
            identity_choose(run, err) &&
            catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&

@@ -55,9 +55,10 @@ static const char SQL_OLD_SNAPSHOTS[] =
     " where datname = pg_catalog.current_database() and backend_xmin is not null"
     "   and pid <> pg_catalog.pg_backend_pid() and application_name not like 'walter: %'"
     "   and coalesce(backend_type, 'client backend') = 'client backend'"
-    "   and case when xact_start is null"
-    "         then pg_catalog.age(backend_xmin)"
-    "              > pg_catalog.age($1::pg_catalog.xid8::pg_catalog.xid)"
+    /* one from before the end of the copy would find the table empty, whatever it is */
+    "   and case when pg_catalog.age(backend_xmin)"
+    "              > pg_catalog.age($1::pg_catalog.xid8::pg_catalog.xid) then true"
+    "       when xact_start is null then false"
     "       else pg_catalog.age(backend_xmin) > pg_catalog.age(coalesce("
     "                nullif($2, '')::pg_catalog.xid8, pg_catalog.pg_snapshot_xmax("
     "                pg_catalog.pg_current_snapshot()))::pg_catalog.xid)"

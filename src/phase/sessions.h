@@ -43,8 +43,8 @@ typedef struct SnapshotLimit {
  * empty, or as it was then.  *rows is new: a description each.
  *
  * A READ COMMITTED transaction that idles has no snapshot.  One that runs a statement has it for
- * that statement only, which cannot be told from a REPEATABLE READ one; it counts as old where the
- * transaction began long before its statement.  What another role's session does is hidden from an
+ * that statement only, which cannot be told from a REPEATABLE READ one; it counts as old where its
+ * snapshot is from before the end of the copy, or the transaction began long before its statement.  What another role's session does is hidden from an
  * ordinary role; then any snapshot from before the end of the copy counts.
  */
 NODISCARD bool sessions_with_old_snapshots(Conn *control, const SnapshotLimit *limit, Rows **rows,

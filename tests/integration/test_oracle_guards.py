@@ -134,12 +134,6 @@ NAMING = [
          create rule d as on delete to t where old.id in (select id from w where v = 'row 7')
            do instead nothing""", "alter table t rename v to text; alter table t add x int",
          CHANGES, after="delete from t where id in (7, 9)"),
-    Case("a materialized view of the table", ROWS + """
-         create materialized view w as select id, v from t where n > 0;
-         create policy p on t using (id in (select id from w));
-         create policy q on t for insert with check (exists (select from w where w.id = t.id));
-         create rule r as on delete to t where old.id in (select id from w) do instead nothing""",
-         "alter table t add x int default 5", args=("--matviews=after",)),
     Case("partitioned tables", ROWS + """
          create table p (id int, c int) partition by range (id);
          create policy q on t using (exists (select from p where p.c = t.id));
