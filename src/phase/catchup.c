@@ -14,6 +14,7 @@
 
 /* Longer than this a fence is not waited for in one step. */
 static const int64_t FENCE_PATIENCE_US = 5 * INT64_C(1000000);
+static const int64_t FENCE_INTERVAL_US = INT64_C(1000000);
 
 /* From here on a snapshot sees all that was copied, and what was populated from it. */
 static bool
@@ -25,6 +26,7 @@ note_copied(Migration *run, Err *err)
                       "select pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())", &rows,
                       err))
         return false;
+    run->fence_tried_us = clock_now_us();
     run->copied_xid = arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
     return true;
 }
@@ -77,7 +79,10 @@ catchup_step(Migration *run, Err *err)
         return STEP_FAILED;
     if (!migration_check_now_and_then(run, err))
         return STEP_FAILED;
-    if (apply_outstanding(run->apply) > run->settings->delta_count)
+    /* a busy table never has so few; then the fence alone tells */
+    if (apply_outstanding(run->apply) > run->settings->delta_count &&
+        clock_now_us() - run->fence_tried_us < FENCE_INTERVAL_US)
         return STEP_MORE;
+    run->fence_tried_us = clock_now_us();
     return try_fence(run, err);
 }

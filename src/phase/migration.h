@@ -171,6 +171,7 @@ typedef struct Migration {
     IndexBuild *index;
     Cutover *cutover;
     int64_t definition_checked_us;
+    int64_t fence_tried_us; /* in the catch-up */
     const char *copied_xid; /* snapshots from before this transaction lack copied rows */
     bool keys_checked;      /* the rows fit the foreign keys, see keycheck.h */
     bool matviews_built;    /* see matviews.h */

@@ -72,7 +72,7 @@ def test_reader_in_the_way_costs_the_others_a_pulse(db, walter, kind, record_pro
     if kind == "active":
         reader = db.connect()
         pid = reader.info.backend_pid
-        ended = in_background(lambda: reader.execute("select pg_sleep(6), count(*) from t").fetchall())
+        ended = in_background(lambda: reader.execute("select pg_sleep(9), count(*) from t").fetchall())
     else:
         reader = holder(db)
         pid = reader.info.backend_pid
