@@ -27,7 +27,7 @@ class Bench:
     def __init__(self, database, scale, rounds, report):
         self.database, self.scale, self.rounds, self.report = database, scale, rounds, report
         self.peaks = {}  # part: MB
-        self.part = None
+        self.part = "warm-up"
         self.quiet = None  # share of the processors that others may use; None = whatever
         self.running = []  # what to stop when something fails
 
@@ -54,6 +54,12 @@ class Bench:
     def is_too_noisy(self, meter, tries):
         """Is a measurement worth repeating?"""
         return self.quiet is not None and meter.others > self.quiet and tries < QUIET_TRIES
+
+    def warm_up(self):
+        """Let the server make what it makes but once: its memory's pages, its WAL files."""
+        self.say("a run that does not count")
+        self.reset()
+        self.start_walter("--drop").finish()
 
     def start_walter(self, *options):
         perform = Perform(self.database, ALTER, *options)
@@ -92,6 +98,7 @@ def measure(options, database):
     bench = Bench(database, options.scale, options.rounds, report)
     bench.quiet = options.quiet and options.quiet / 100
     try:
+        bench.warm_up()
         for part in [part for part in PARTS if not options.parts or part in options.parts]:
             bench.part = part
             PARTS[part](bench)

@@ -83,8 +83,12 @@ add_facts(const Option *option, Buf *out)
 {
     switch (option->type) {
     case OPTION_NUMBER:
-        buf_printf(out, " From %lld to %lld, default %lld.", (long long)option->min,
-                   (long long)option->max, (long long)option->initial);
+        buf_printf(out, " From %lld to %lld, default ", (long long)option->min,
+                   (long long)option->max);
+        if (option->initial_text != NULL)
+            buf_printf(out, "%s.", option->initial_text);
+        else
+            buf_printf(out, "%lld.", (long long)option->initial);
         break;
     case OPTION_DURATION:
         buf_printf(out, " In %s, or with a unit (ms, s, min, h); from %lld to %lld, default %lld.",

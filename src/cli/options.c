@@ -83,7 +83,8 @@ const Option OPTIONS[] = {
              "environment variable PGPASSWORD or a .pgpass file instead."},
 
     {.name = "jobs", .letters = "j", .type = OPTION_NUMBER, .group = GROUP_SPEED,
-     .commands = FOR_PERFORM, FIELD(jobs), .initial = 2, .min = 1, .max = 32, .value_name = "N",
+     .commands = FOR_PERFORM, FIELD(jobs), .initial = 0, .min = 1, .max = 32, .value_name = "N",
+     .initial_text = "2, and 1 while others write",
      .help = "So many copy connections and index builds work at the same time."},
     {.name = "pull-batch-count", .letters = "b", .type = OPTION_NUMBER, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(pull_batch_count), .initial = 10000, .min = 1, .max = 1000000,

@@ -41,7 +41,7 @@ typedef struct Option {
     size_t offset;            /* where its field is in Settings ... */
     size_t size;              /* ... and how many bytes it has; 0 = no field */
     int64_t initial;          /* default of numbers and choices */
-    const char *initial_text; /* default of texts, NULL = not given */
+    const char *initial_text; /* default of texts, NULL = not given; or says what `initial` means */
     int64_t min;              /* numbers: allowed range, both ends included */
     int64_t max;
     const char *unit;           /* OPTION_DURATION: "ms" or "s" */

@@ -47,7 +47,7 @@ typedef struct Settings {
     bool yes;                          /* do not ask */
 
     /* speed */
-    int jobs;                 /* copy pipes and index builds at a time, 1..32 */
+    int jobs;                 /* copy pipes and index builds at a time, 1..32; 0 = see others.h */
     int64_t pull_batch_count; /* most changes applied in one transaction, 1..1000000 */
     int64_t delta_count;      /* cutover is tried below so many outstanding changes */
 

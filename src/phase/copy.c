@@ -15,7 +15,7 @@
 #include "pg/copydata.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
-#include "phase/migration.h"
+#include "phase/others.h"
 
 /*
  * What all chunks in flight may take in the memory of a decoder: half of the default
@@ -99,7 +99,7 @@ close_worker(Worker *worker)
 static bool
 measure(Migration *run, Copy *copy, Err *err)
 {
-    const int64_t chunk_bytes = IN_FLIGHT_BYTES / run->settings->jobs;
+    const int64_t chunk_bytes = IN_FLIGHT_BYTES / others_most_jobs(run);
     /* of a table that nobody has analyzed, 100 rows per block are assumed */
     static const char SQL[] =
         "select s.blocks, pg_catalog.pg_table_size(c.oid), c.reltuples,"
@@ -141,13 +141,15 @@ copy_enter(Migration *run, Err *err)
     copy->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
     if (!measure(run, copy, err))
         return err_wrap(err, "measuring %s", run->original.qualified);
-    copy->worker_count = run->settings->jobs;
+    copy->worker_count = others_most_jobs(run);
     if (copy->worker_count > copy->block_count / copy->chunk_blocks + 1)
         copy->worker_count = (int)(copy->block_count / copy->chunk_blocks) + 1;
     copy->workers = mem_new((size_t)copy->worker_count, sizeof *copy->workers);
     for (int i = 0; i < copy->worker_count; i++)
         if (!open_worker(run, &copy->workers[i], err))
             return false;
+    if (!others_look(run, err))
+        return false;
     log_info("copying %lld blocks in chunks of %lld, %d at a time%s", (long long)copy->block_count,
              (long long)copy->chunk_blocks, copy->worker_count,
              run->binary_copy || uses_insert(run) ? "" : ", as text");
@@ -241,11 +243,13 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
            query_send(worker->writer, buf_text(&write), err);
 }
 
-/* Give the worker the next blocks; false when there are none left. */
+/* Give the worker the next blocks; false when there are none left, or not for this worker now. */
 static bool
-assign_chunk(Copy *copy, Worker *worker)
+assign_chunk(const Migration *run, Worker *worker)
 {
-    if (copy->assigned_last)
+    Copy *copy = run->copy;
+
+    if (copy->assigned_last || worker - copy->workers >= others_jobs(run))
         return false;
     worker->first_block = copy->next_block;
     copy->next_block += copy->chunk_blocks;
@@ -486,6 +490,7 @@ advance_committing(Migration *run, Worker *worker, Err *err)
         return true;
     if (!query_finish(worker->writer, NULL, err))
         return false;
+    run->others.own_writes++;
     run->counters.rows_copied += worker->rows_written;
     run->counters.blocks_copied += end > worker->first_block ? end - worker->first_block : 0;
     worker->state = WORKER_IDLE;
@@ -495,7 +500,7 @@ advance_committing(Migration *run, Worker *worker, Err *err)
 static bool
 advance_idle(Migration *run, Worker *worker, Err *err)
 {
-    return !assign_chunk(run->copy, worker) || start_chunk(run, worker, err);
+    return !assign_chunk(run, worker) || start_chunk(run, worker, err);
 }
 
 static bool
@@ -537,7 +542,7 @@ copy_step(Migration *run, Err *err)
     }
     if (!busy && copy->assigned_last)
         return finish_copy(run, err);
-    if (!migration_check_now_and_then(run, err))
+    if (!migration_check_now_and_then(run, err) || !others_look(run, err))
         return STEP_FAILED;
     return moved || loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;
 }

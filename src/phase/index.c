@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
-#include "phase/migration.h"
+#include "phase/others.h"
 
 typedef struct Builder {
     Conn *conn;
@@ -25,8 +25,8 @@ bool
 index_enter(Migration *run, Err *err)
 {
     IndexBuild *build = mem_new(1, sizeof *build);
-    int count = run->definition.indexes.count < run->settings->jobs ? run->definition.indexes.count
-                                                                    : run->settings->jobs;
+    int most = others_most_jobs(run);
+    int count = run->definition.indexes.count < most ? run->definition.indexes.count : most;
 
     run->index = build;
     run->indexes = INDEXES_BUILDING;
@@ -71,7 +71,7 @@ advance(Migration *run, Builder *builder, Err *err)
             return err_wrap(err, "building an index");
         run->counters.indexes_built++;
     }
-    if (build->next_index == indexes->count)
+    if (build->next_index == indexes->count || builder - build->builders >= others_jobs(run))
         return true;
     builder->busy = true;
     return query_send(builder->conn, indexes->items[build->next_index++], err);
@@ -108,7 +108,7 @@ index_step(Migration *run, Err *err)
             return STEP_FAILED;
         busy = busy || build->builders[i].busy;
     }
-    if (!migration_check_now_and_then(run, err))
+    if (!migration_check_now_and_then(run, err) || !others_look(run, err))
         return STEP_FAILED;
     if (busy)
         return loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;

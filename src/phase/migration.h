@@ -117,6 +117,15 @@ typedef struct Counters {
     int64_t indexes_built;
 } Counters;
 
+/* How busy others keep the server; see others.h. */
+typedef struct Others {
+    int looks;
+    int64_t looked_us;
+    int64_t next_xid;
+    int64_t own_writes; /* transactions that the run itself has committed since the last look */
+    bool busy;
+} Others;
+
 /* How far the shadow's indexes are. */
 typedef enum { INDEXES_NONE = 0, INDEXES_BUILDING, INDEXES_BUILT } IndexState;
 
@@ -177,6 +186,7 @@ typedef struct Migration {
     bool matviews_built;    /* see matviews.h */
     bool place_changed;     /* the original was rewritten during the copy, which began anew */
     bool swapped;
+    Others others;
     Counters counters;
 } Migration;
 

@@ -9,7 +9,7 @@
 #include "pg/sql.h"
 #include "phase/checks.h"
 #include "phase/identity.h"
-#include "phase/migration.h"
+#include "phase/others.h"
 
 /* Control, keeper, apply, and one to clean up, beside the copy's pairs; the stream is a WAL sender. */
 enum { FIXED_CONNECTIONS = 4 };
@@ -61,7 +61,7 @@ run_checks(Migration *run, const Check *checks, Err *err)
 {
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     BUF_AUTO(consents);
-    AUTO(Text) *connections = mem_format("%d", FIXED_CONNECTIONS + 2 * run->settings->jobs);
+    AUTO(Text) *connections = mem_format("%d", FIXED_CONNECTIONS + 2 * others_most_jobs(run));
     const char *params[] = {oid, connections,
                             run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json",
                             NULL, NULL};

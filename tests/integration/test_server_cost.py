@@ -1,4 +1,6 @@
 """What a run asks of the server beyond the work itself, and what it may not save there."""
+from support.pgbench import PgBench
+from support.wait import wait_until
 
 NARROW = "create table t (id int primary key, n int);"
 ALTER = "alter table t alter id type bigint"
@@ -37,3 +39,51 @@ def test_a_crash_after_the_swap_loses_nothing(new_server, new_db, walter):
     assert db.query_one("select count(*), sum(id), sum(n) from t") == (
         200_000, 200_000 * 200_001 // 2, sum(i % 7 for i in range(1, 200_001)))
     assert db.query_one("select pg_typeof(id)::text from t limit 1") == "bigint"
+
+
+# A chunk of the copy takes about a second, without any work for the processors.
+SLOW_COPY = """
+    create table t (id int primary key, n int, filler char(1000));
+    alter table t alter filler set storage plain;
+    insert into t select i, i, 'x' from generate_series(1, 120000) i;
+    analyze t;
+    create table other (n int);
+    create function slow(n int) returns bigint language plpgsql as $$ begin
+        if n % 1000 = 0 then perform pg_sleep(0.1); end if;
+        return n;
+    end $$;
+"""
+
+
+def pipes(db):
+    """How many sessions read the original just now."""
+    return db.query_one("select count(*) from pg_stat_activity where state = 'active'"
+                        " and application_name ~ '^walter: .* copy from$'")
+
+
+def test_one_pipe_rests_while_others_write(db, walter):
+    db.execute(SLOW_COPY)
+    with PgBench(db, clients=2, script="insert into other values (1);", rate=200) as load:
+        run = walter.start_perform("alter table t alter n type bigint using slow(n)")
+        run.wait_for_log("others write, .* transactions a second")
+        wait_until(lambda: pipes(db) == 1, "one pipe rests")
+    run.wait_for_log("others hardly write any more")
+    wait_until(lambda: pipes(db) == 2, "both pipes work")
+    run.finish()
+    assert load.errors == []
+
+
+def test_jobs_that_were_asked_for_do_not_rest(db, walter):
+    db.execute(SLOW_COPY)
+    with PgBench(db, clients=2, script="insert into other values (1);", rate=200) as load:
+        run = walter.start_perform("alter table t alter n type bigint using slow(n)", "--jobs=3")
+        wait_until(lambda: pipes(db) == 3, "all pipes work")
+        run.finish()
+    assert "others write" not in run.log
+
+
+def test_walter_is_nobody_else(db, walter):
+    """What the copy itself commits does not count."""
+    fill(db, 2_000_000)
+    run = walter.perform(ALTER)
+    assert "others" not in run.stderr

@@ -61,7 +61,7 @@ START_TEST(fills_defaults)
     ck_assert(!settings.verbose && !settings.drop && !settings.yes && !settings.kill_backends);
     ck_assert(!settings.skip_foreign_key_validation);
     ck_assert(!settings.set_replica_identity && !settings.allow_all_tables_publication);
-    ck_assert_int_eq(settings.jobs, 2);
+    ck_assert_int_eq(settings.jobs, 0);
     ck_assert_int_eq(settings.pull_batch_count, 10000);
     ck_assert_int_eq(settings.delta_count, 20);
     ck_assert_int_eq(settings.wait_time_for_lock_s, 10);
@@ -334,7 +334,8 @@ START_TEST(has_a_sound_option_table)
         ck_assert_int_eq(a->size == 0, a->type == OPTION_COMMAND);
         ck_assert_int_eq(a->value_name == NULL,
                          a->type == OPTION_FLAG || a->type == OPTION_COMMAND);
-        ck_assert(!is_number || (a->min <= a->initial && a->initial <= a->max));
+        ck_assert(!is_number || a->initial_text != NULL ||
+                  (a->min <= a->initial && a->initial <= a->max));
         ck_assert_int_eq(a->unit != NULL, a->type == OPTION_DURATION);
         ck_assert_int_eq(a->choices != NULL, a->type == OPTION_CHOICE);
     }
@@ -491,7 +492,10 @@ assert_entry_has_facts(const Option *option, const Buf *entry)
 {
     BUF_AUTO(text);
 
-    if (option->type == OPTION_NUMBER)
+    if (option->type == OPTION_NUMBER && option->initial_text != NULL)
+        buf_printf(&text, "From %lld to %lld, default %s.", (long long)option->min,
+                   (long long)option->max, option->initial_text);
+    else if (option->type == OPTION_NUMBER)
         buf_printf(&text, "From %lld to %lld, default %lld.", (long long)option->min,
                    (long long)option->max, (long long)option->initial);
     if (option->type == OPTION_DURATION)
@@ -501,7 +505,7 @@ assert_entry_has_facts(const Option *option, const Buf *entry)
                    (long long)option->initial);
     if (option->type == OPTION_CHOICE)
         buf_printf(&text, "The default is\n.BR %s .", option->choices[option->initial]);
-    if (option->initial_text != NULL)
+    if (option->type == OPTION_TEXT && option->initial_text != NULL)
         buf_printf(&text, "The default is\n.BR %s .", option->initial_text);
     assert_entry_says(option, entry, &text);
     for (int i = 0; option->choices != NULL && option->choices[i] != NULL; i++)
