@@ -254,12 +254,13 @@ remember_role_settings(Conn *conn, Err *err)
     BUF_AUTO(inputs);
     AUTO(Rows) *rows = NULL;
 
-    buf_add_text(&sql, "select pg_catalog.lower(name), setting from pg_catalog.pg_settings"
-                       " where pg_catalog.lower(name) in ('search_path'");
+    /* not from pg_settings, which computes all there are, at each connection */
+    buf_add_text(&sql, "select name, pg_catalog.current_setting(name)"
+                       "  from (values ('search_path')");
     for (size_t i = 0; i < sizeof PINS / sizeof PINS[0]; i++)
         if (PINS[i].text)
-            sql_add(&sql, ", %L", PINS[i].name);
-    buf_add_text(&sql, ")");
+            sql_add(&sql, ", (%L)", PINS[i].name);
+    buf_add_text(&sql, ") v(name)");
     if (!query_simple(conn, buf_text(&sql), &rows, err))
         return false;
     for (int i = 0; i < rows_count(rows); i++) {
