@@ -1,38 +1,72 @@
 """Changes per second from a backlog.
 
 A reader holds an ACCESS SHARE lock, so that walter copies everything and then stays before the
-cutover.  There its process is stopped, and a backlog of transactions of one row each is written.
-The time counts from the moment it goes on until its own position, stored with every batch, says
-that all of it is applied.  The yardstick is pg_recvlogical with a slot of its own and the same
-publication, which only receives the same stream.
+cutover.  There its process is stopped, and a backlog of one kind of change after the other is
+written.  The time counts from the moment it goes on until its own position, stored with every
+batch, says that all of it is applied.  The yardstick is pg_recvlogical with a slot of its own and
+the same publication, which only receives the same stream.
 """
 import os
 import signal
 import sys
 import time
+from dataclasses import dataclass
 
 from rig.database import ROWS_PER_SCALE
 from rig.machine import Meter
 from rig.report import Row
 
-TARGET = 30_000
 # Quicker than walter's wal_sender_timeout of 60 s, which passes while it stands still.
 BACKLOG = 300_000
 YARDSTICK = "walter_yardstick"
 STEP = 7919  # prime: neighbours in time are not neighbours in the table
-
-SQL_BACKLOG = """
-do $$ begin
-  for i in 1..%d loop
-    update pgbench_accounts set abalance = abalance + 1 where aid = 1 + (i::bigint * %d) %% %d;
-    commit;
-  end loop;
-end $$"""
+HOT = 1000
 
 
-def _write_backlog(bench, conn, count):
+@dataclass
+class Kind:
+    """A backlog: transactions of `size` changes each, `sql` with %(i)s and the table's %(rows)s."""
+    name: str
+    sql: str
+    size: int = 1
+    at_least: int | None = None      # changes per second
+    share: float | None = None       # ... of what the yardstick receives
+
+
+_SCATTERED = (f"update pgbench_accounts set abalance = abalance + 1 where aid in (select "
+              f"1 + ((i * 50 + k) * {STEP}::bigint) %% %(rows)s from generate_series(0, 49) k)")
+_HOT = (f"update pgbench_accounts set abalance = abalance + 1 where aid between "
+        f"1 + (i * 50) %% {HOT} and (i * 50) %% {HOT} + 50")
+KINDS = [
+    Kind("updates, one a transaction",
+         "update pgbench_accounts set abalance = abalance + 1 "
+         f"where aid = 1 + (i * {STEP}::bigint) %% %(rows)s", at_least=30_000, share=0.6),
+    Kind("the same of 1,000 rows",
+         f"update pgbench_accounts set abalance = abalance + 1 where aid = 1 + i %% {HOT}",
+         share=0.8),
+    Kind("updates, 50 a transaction", _SCATTERED, 50, at_least=60_000),
+    Kind("the same of 1,000 rows", _HOT, 50, share=0.7),
+    Kind("inserts, 50 a transaction",
+         "insert into pgbench_accounts select %(rows)s + i * 50 + k, 1, 0, '' "
+         "from generate_series(1, 50) k", 50, at_least=100_000),
+    Kind("deletes, 50 a transaction",
+         "delete from pgbench_accounts where aid between %(rows)s + i * 50 + 1 "
+         "and %(rows)s + i * 50 + 50", 50, at_least=60_000),
+]
+INDEXED = Kind("updates, four more indexes", KINDS[0].sql, at_least=25_000)
+INDEXES = ["create index bench_1 on pgbench_accounts (bid)",
+           "create index bench_2 on pgbench_accounts (abalance)",
+           "create index bench_3 on pgbench_accounts (bid, abalance)",
+           "create index bench_4 on pgbench_accounts (abalance, aid)"]
+NO_INDEXES = "drop index bench_1, bench_2, bench_3, bench_4"
+
+
+def _write_backlog(bench, conn, kind, count):
+    """Write it; where it ends."""
+    sql = kind.sql % {"rows": bench.scale * ROWS_PER_SCALE}
     conn.execute("set synchronous_commit = off")
-    conn.execute(SQL_BACKLOG % (count, STEP, bench.scale * ROWS_PER_SCALE))
+    conn.execute(f"do $$ begin for i in 0..{count // kind.size - 1} loop {sql}; commit; "
+                 "end loop; end $$")
     conn.execute("set synchronous_commit = on")
     conn.execute("select pg_logical_emit_message(true, 'bench', '')")  # flushes all before it
     return conn.execute("select pg_current_wal_flush_lsn()").fetchone()[0]
@@ -48,13 +82,13 @@ def _receive(bench, slot, end):
     return time.monotonic() - since
 
 
-def _drain(bench, conn, perform, run, count):
+def _drain(bench, conn, perform, run, kind, count):
     """One backlog: what it took to apply it, and the yardstick's seconds."""
     position = f"select changes from walter.position_{run}"
     before = conn.execute(position).fetchone()[0]
     perform.run.signal(signal.SIGSTOP)
     conn.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (YARDSTICK,))
-    end = _write_backlog(bench, conn, count)
+    end = _write_backlog(bench, conn, kind, count)
     yardstick_s = _receive(bench, f"walter_{run}", end)
     conn.execute("select pg_drop_replication_slot(%s)", (YARDSTICK,))
     with Meter(bench.database) as meter:
@@ -66,31 +100,55 @@ def _drain(bench, conn, perform, run, count):
     return meter, yardstick_s
 
 
-def _round(bench, conn, perform, run, count):
+def _round(bench, conn, perform, run, kind):
     """The rates of walter and of the yardstick."""
+    count = min(BACKLOG, bench.scale * ROWS_PER_SCALE)
     for tries in range(1, sys.maxsize):
         bench.wait_until_quiet()
-        meter, yardstick_s = _drain(bench, conn, perform, run, count)
-        bench.say(f"{count:,} changes in {meter.seconds:.2f} s, pg_recvlogical "
+        meter, yardstick_s = _drain(bench, conn, perform, run, kind, count)
+        bench.say(f"{kind.name}: {count:,} changes in {meter.seconds:.2f} s, pg_recvlogical "
                   f"{yardstick_s:.2f} s, others {meter.others:.0%}")
-        if not bench.is_too_noisy(meter, tries):
+        # what was inserted twice would be an error
+        if kind.size > 1 or not bench.is_too_noisy(meter, tries):
             break
     bench.report.noise.append(meter.others)
     return count / meter.seconds, count / yardstick_s
 
 
-def measure(bench):
-    count = min(BACKLOG, bench.scale * ROWS_PER_SCALE)
-    bench.reset()
+def _rows(kind, rates):
+    rows = [Row(kind.name, "/s", [rate for rate, _ in rates], at_least=kind.at_least),
+            Row("  pg_recvlogical to /dev/null", "/s", [yardstick for _, yardstick in rates])]
+    if kind.share is not None:
+        rows.append(Row("  share of it", "%", [rate / yardstick * 100 for rate, yardstick in rates],
+                        at_least=kind.share * 100))
+    return rows
+
+
+def _run(bench, kinds):
+    """One run of walter for all rounds of these kinds of change; the rows."""
+    rates = {id(kind): [] for kind in kinds}
     with bench.database.connect() as conn, \
             bench.database.connect(autocommit=False) as reader:
         reader.execute("lock table pgbench_accounts in access share mode")
         perform = bench.start_walter()
         perform.run.wait_for_log(r"info: cutover attempt 1: ", 600)
         run = conn.execute("select run from walter.run where phase <> 'done'").fetchone()[0]
-        rates = [_round(bench, conn, perform, run, count) for _ in range(bench.rounds)]
+        for _ in range(bench.rounds):
+            for kind in kinds:
+                rates[id(kind)].append(_round(bench, conn, perform, run, kind))
         reader.rollback()
     bench.finish_walter(perform)
-    bench.report.add(f"apply: backlog of {count:,} transactions of one row", [
-        Row("walter perform", "/s", [rate[0] for rate in rates], at_least=TARGET),
-        Row("pg_recvlogical to /dev/null, same stream", "/s", [rate[1] for rate in rates])])
+    return [row for kind in kinds for row in _rows(kind, rates[id(kind)])]
+
+
+def measure(bench):
+    count = min(BACKLOG, bench.scale * ROWS_PER_SCALE)
+    bench.reset()
+    rows = _run(bench, KINDS)
+    bench.reset()
+    bench.database.execute(*INDEXES)
+    try:
+        rows += _run(bench, [INDEXED])
+    finally:
+        bench.database.execute(NO_INDEXES)
+    bench.report.add(f"apply: backlogs of {count:,} changes", rows)

@@ -12,7 +12,7 @@ from rig.database import ALTER, Database
 from rig.perform import Perform
 from rig.report import Report, first_line
 
-PARTS = {"copy": copy.measure, "apply": apply.measure, "impact": impact.measure,
+PARTS = {"copy": copy.measure, "tables": copy.measure_tables, "apply": apply.measure, "impact": impact.measure,
          "memory": memory.measure}
 # The table and its successor do not fit into shared_buffers, as a big table's never do.
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
@@ -61,8 +61,8 @@ class Bench:
         self.reset()
         self.start_walter("--drop").finish()
 
-    def start_walter(self, *options):
-        perform = Perform(self.database, ALTER, *options)
+    def start_walter(self, *options, alter=ALTER):
+        perform = Perform(self.database, alter, *options)
         self.running.append(perform)
         return perform
 
@@ -75,10 +75,9 @@ class Bench:
         for thing in self.running:
             thing.stop()
 
-    def run_repack(self):
+    def run_repack(self, *options, table="pgbench_accounts"):
         """pg_repack of the same table."""
-        self.database.call("pg_repack", "--dbname", self.database.name, "--table",
-                           "pgbench_accounts")
+        self.database.call("pg_repack", "--dbname", self.database.name, "--table", table, *options)
 
 
 def make_report(options, database):
