@@ -6,6 +6,7 @@
 
 #include "pg/dependents.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 
 static const char SQL_TABLE[] =
     "select n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
@@ -75,8 +76,13 @@ static const char SQL_PLACE[] =
     "       coalesce(pg_catalog.pg_relation_filenode(pg_catalog.to_regclass($1)), 0)";
 
 static const char SQL_COLUMN_ROWS[] =
-    "select pg_catalog.string_agg(attnum || ':' || xmin::text, ' ' order by attnum)"
-    "  from pg_catalog.pg_attribute where attrelid = $1::pg_catalog.oid and attnum > 0";
+    "select pg_catalog.string_agg(pg_catalog.concat_ws(':', attrelid, attnum, xmin), ' '"
+    "         order by attrelid, attnum)"
+    "  from pg_catalog.pg_attribute where attrelid in " TREE_OIDS " and attnum > 0";
+
+static const char SQL_FILES[] = "select pg_catalog.string_agg(pg_catalog.concat_ws(':', oid,"
+                                "         pg_catalog.pg_relation_filenode(oid)), ' ' order by oid)"
+                                "  from pg_catalog.pg_class where oid in " TREE_OIDS;
 
 /*
  * The types of the columns of table $1 and all that these are made of: what an ALTER TYPE or ALTER
@@ -459,12 +465,24 @@ catalog_read_column_rows(Conn *conn, uint32_t oid, char **column_rows, Err *err)
 }
 
 bool
-catalog_read_place(Conn *conn, const TableShape *table, uint32_t *oid_now, uint32_t *filenode,
+catalog_read_files(Conn *conn, uint32_t oid, char **files, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_FILES, (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the files of table %u", oid);
+    *files = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
+    return true;
+}
+
+bool
+catalog_read_place(Conn *conn, const char *qualified, uint32_t *oid_now, uint32_t *filenode,
                    Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_one(conn, SQL_PLACE, (const char *const[]){table->qualified, NULL}, &rows, err))
+    if (!query_one(conn, SQL_PLACE, (const char *const[]){qualified, NULL}, &rows, err))
         return false;
     *oid_now = (uint32_t)rows_int(rows, 0, 0);
     *filenode = (uint32_t)rows_int(rows, 0, 1);

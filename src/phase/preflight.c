@@ -9,7 +9,9 @@
 #include "pg/sql.h"
 #include "phase/checks.h"
 #include "phase/identity.h"
+#include "phase/migration.h"
 #include "phase/others.h"
+#include "phase/tree.h"
 
 /* Control, keeper, apply, and one to clean up, beside the copy's pairs; the stream is a WAL sender. */
 enum { FIXED_CONNECTIONS = 4 };
@@ -214,16 +216,14 @@ preflight_check_table(Migration *run, Err *err)
 bool
 preflight_read_table(Migration *run, Err *err)
 {
-    uint32_t oid_now;
-
     return preflight_check_table(run, err) &&
            catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
-           identity_choose(run, err) &&
+           identity_choose(run, err) && tree_read(run, err) &&
            catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&
            catalog_read_body(run->control, run->original.oid, &run->original_body, err) &&
            catalog_read_column_rows(run->control, run->original.oid, &run->original_column_rows,
                                     err) &&
-           catalog_read_place(run->control, &run->original, &oid_now, &run->original_filenode, err);
+           catalog_read_files(run->control, run->original.oid, &run->original_files, err);
 }
 
 static bool
@@ -289,6 +289,5 @@ preflight_run(Migration *run, Err *err)
     if (!state_new_run(run->control, run->arena, &run_id, err))
         return false;
     run->names = state_names(run_id, run->arena);
-    run->first_filenode = run->original_filenode;
     return true;
 }

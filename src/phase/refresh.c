@@ -62,7 +62,7 @@ rehearse(Migration *run, Migration *fresh, Err *err)
     fresh->definition = (Definition){0};
     fresh->dependents = (Dependents){0};
     fresh->original_digest = fresh->original_body = fresh->shadow_body = NULL;
-    fresh->original_column_rows = NULL;
+    fresh->original_column_rows = fresh->original_files = NULL;
     if (conn == NULL)
         return false;
     ok = preflight_read_table(fresh, err) && step_aside(run, conn, err) &&
@@ -78,6 +78,7 @@ discard(Migration *fresh)
     free(fresh->original_body);
     free(fresh->shadow_body);
     free(fresh->original_column_rows);
+    free(fresh->original_files);
 }
 
 /* ---- what has changed ---- */
@@ -213,7 +214,7 @@ adopt(Migration *run, Migration *fresh)
     run->definition = fresh->definition;
     run->dependents = fresh->dependents;
     swap_texts(&run->original_digest, &fresh->original_digest);
-    if (fresh->original_filenode == run->first_filenode)
+    if (strcmp(fresh->original_files, run->original_files) == 0)
         swap_texts(&run->original_column_rows, &fresh->original_column_rows);
     run->definition_renewed = true;
     log_info("the definition of %s was changed by somebody else; what is new is carried over",

@@ -14,6 +14,7 @@
 #include "phase/definition.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
+#include "phase/tree.h"
 
 enum { REHEARSALS_MAX = 100 };
 
@@ -589,6 +590,7 @@ shadow_enter(Migration *run, Err *err)
     projection_begin(&run->original, &run->ddl, run->arena, &run->projection);
     qualified = sql_build("%I.%I", run->names.shadow_schema, run->original.name);
     run->shadow_qualified = arena_copy(run->arena, qualified, strlen(qualified));
+    tree_name_shadows(run);
     if (!query_exec(conn, "begin; set local lock_timeout to '5s'", err) ||
         !shadow_build(run, conn, err))
         return false;
