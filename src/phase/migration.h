@@ -155,6 +155,18 @@ typedef struct Leaf {
     bool place_changed; /* it was rewritten during the copy, which began anew */
 } Leaf;
 
+/* A table below a partitioned original; parents come before their partitions. */
+typedef struct Branch {
+    TableShape original;
+    TableShape shadow; /* its oid from the beginning, the rest once the ALTER was rehearsed */
+    const char *shadow_qualified;
+    int parent;        /* index of the branch that it is a partition of, -1 = of the original */
+    const char *bound; /* "FOR VALUES ..." or "DEFAULT" */
+    const char *key;   /* "RANGE (d)"; NULL = it is a leaf */
+    int *origin;       /* as in the run's projection, between the two shapes here */
+    int *shadow_key;   /* as the run's, in the shape here */
+} Branch;
+
 typedef struct Migration {
     const Settings *settings;
     ConnTarget target;
@@ -169,6 +181,9 @@ typedef struct Migration {
     TableShape original;
     Leaf *leaves; /* an ordinary table is its own only leaf */
     int leaf_count;
+    const char *partition_key; /* "RANGE (d)"; NULL = the original is an ordinary table */
+    Branch *branches;          /* all tables below a partitioned original, the leaves among them */
+    int branch_count;
     char *original_digest;
     char *original_body;     /* see catalog_read_body */
     char *shadow_body;       /* the same of the empty shadow */

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "pg/dependents.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 #include "phase/checks.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
@@ -188,11 +189,13 @@ static bool
 show_estimate(Migration *run, Err *err)
 {
     static const char SQL[] =
-        "select pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size($1::pg_catalog.oid)),"
+        "select pg_catalog.pg_size_pretty(s.bytes),"
         "       pg_catalog.current_setting('max_slot_wal_keep_size'),"
         "       pg_catalog.current_setting('max_slot_wal_keep_size') <> '-1' and"
         "       pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_slot_wal_keep_size'))"
-        "         < 1.5 * pg_catalog.pg_total_relation_size($1::pg_catalog.oid)";
+        "         < 1.5 * s.bytes"
+        "  from (select pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid))::bigint as bytes"
+        "          from pg_catalog.pg_class c where c.oid in " TREE_OIDS ") s";
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Rows) *rows = NULL;
 
@@ -210,7 +213,8 @@ show_estimate(Migration *run, Err *err)
 bool
 preflight_check_table(Migration *run, Err *err)
 {
-    return run_checks(run, CHECKS_TABLE, err) && run_checks(run, CHECKS_PARTITION, err);
+    return run_checks(run, CHECKS_TREE, err) && run_checks(run, CHECKS_TABLE, err) &&
+           run_checks(run, CHECKS_PARTITION, err);
 }
 
 bool

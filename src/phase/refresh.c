@@ -14,6 +14,7 @@
 #include "pg/sql.h"
 #include "phase/keycheck.h"
 #include "phase/migration.h"
+#include "phase/tree.h"
 
 /* The definition was changed, and that is the end.  `what`: which part of it. */
 static bool
@@ -260,6 +261,8 @@ refresh_definition(Migration *run, Err *err)
     bool deferred;
     bool ok;
 
+    if (run->branch_count > 0)
+        return tree_explain_change(run, err);
     if (!is_deferred(run, &deferred, err) || deferred)
         return err->kind == ERR_NONE;
     ok = rehearse(run, &fresh, err) && take_over(run, &fresh, err);
