@@ -97,7 +97,7 @@ const Check CHECKS_FIRST[] = {
      "         when 'v' then 'a view'"
      "         when 'm' then 'a materialized view' when 'f' then 'a foreign table'"
      "         when 'S' then 'a sequence' when 'i' then 'an index' else 'not a table' end),"
-     "       'Only tables can be altered online.'"
+     "       'Only ordinary and partitioned tables can be altered online.'"
      "  from pg_catalog.pg_class c where c.oid = $1 and c.relkind not in ('r', 'p')" UNUSED},
     {"persistence",
      "select pg_catalog.format('%s is %s and leaves nothing in the WAL to follow',"

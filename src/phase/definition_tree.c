@@ -203,9 +203,31 @@ map_branch_key(Migration *run, Branch *branch)
     branch->shadow_key = key;
 }
 
+/* Those that there were are refused by preflight; one that the ALTER makes is, here. */
+static bool
+check_no_key(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, NULL, NULL);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn,
+                   "select exists (select from pg_catalog.pg_constraint where contype = 'f'"
+                   "   and conrelid = $1::pg_catalog.oid)",
+                   subject.params, &rows, err))
+        return false;
+    if (!rows_bool(rows, 0, 0))
+        return true;
+    err_set(err, ERR_REFUSED,
+            "the statement adds a foreign key to a partitioned table, which is not done online by "
+            "this version");
+    return err_hint(err, "Add it by plain ALTER TABLE.");
+}
+
 bool
 definition_read_branch_shapes(Migration *run, Conn *conn, Err *err)
 {
+    if (run->partition_key != NULL && !check_no_key(run, conn, err))
+        return false;
     for (int i = 0; i < run->branch_count; i++) {
         Branch *branch = &run->branches[i];
 
