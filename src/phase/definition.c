@@ -300,7 +300,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
 {
     if (definition_clone_columns(run, conn, err) && definition_create_branches(run, conn, err) &&
         definition_clone_sequences(run, conn, err) && definition_clone_indexes(run, conn, err) &&
-        definition_clone_branch_indexes(run, conn, err) && definition_clone_keys(run, conn, err) &&
+        definition_clone_branch_indexes(run, conn, err) &&
+        definition_clone_branch_keys(run, conn, err) && definition_clone_keys(run, conn, err) &&
         definition_clone_triggers(run, conn, err) &&
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
@@ -365,7 +366,7 @@ definition_read(Migration *run, Conn *conn, Err *err)
     if (definition_read_surface(run, conn, err) && definition_read_indexes(run, conn, err) &&
         definition_drop_old_keys(run, conn, err) && definition_read_flags(run, conn, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
-        definition_read_triggers(run, conn, err) &&
+        definition_read_tree_keys(run, conn, err) && definition_read_triggers(run, conn, err) &&
         definition_read_hidden_triggers(run, conn, err) &&
         definition_read_partition(run, conn, err) && definition_read_sequences(run, conn, err) &&
         dependents_read(run, conn, err) && definition_read_rules(run, conn, err) &&

@@ -237,6 +237,6 @@ definition_read_indexes(Migration *run, Conn *conn, Err *err)
         !definition_attach_branch_indexes(run, conn, err))
         return false;
     /* rows are found in the leaves */
-    return (run->partition_key != NULL || definition_ensure_key_index(run, conn, err)) &&
+    return (run->is_parent || definition_ensure_key_index(run, conn, err)) &&
            read_key_operators(run, conn, err);
 }

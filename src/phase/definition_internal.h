@@ -58,6 +58,9 @@ NODISCARD bool definition_strip_table(Migration *run, Conn *conn, Err *err);
 /* The bare clones of all tables below the original, attached to each other. */
 NODISCARD bool definition_create_branches(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_branch_indexes(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_clone_branch_keys(Migration *run, Conn *conn, Err *err);
+/* Theirs, and then those of the original that these are to become. */
+NODISCARD bool definition_read_tree_keys(Migration *run, Conn *conn, Err *err);
 /* What else hangs on them. */
 NODISCARD bool definition_clone_branches(Migration *run, Conn *conn, Err *err);
 /* Leaves the shapes of the altered branches in run->branches. */
@@ -81,8 +84,11 @@ NODISCARD bool definition_clone_keys(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_keys_of(Migration *run, Conn *conn, uint32_t oid, const char *clone,
                                         Err *err);
 NODISCARD bool definition_read_keys(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_parent_keys(Migration *run, Conn *conn, Err *err);
 /* Which foreign keys may be violated by rows that are there already. */
 NODISCARD bool definition_read_key_checks(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_drop_own_keys(Migration *run, Conn *conn, Err *err);
+/* The same, and the tables at the other ends become partners. */
 NODISCARD bool definition_drop_old_keys(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_hidden_triggers(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *err);

@@ -55,6 +55,15 @@ static const char SQL_OWN_NOT_NULL[] =
     " where k.conrelid = $1::pg_catalog.oid and k.contype = 'n' and k.conislocal"
     "   and k.coninhcount > 0";
 
+/* Keys of table $1 to itself or to another partitioned table.  $2 = rehearsal schema. */
+static const char SQL_UNSUITABLE_KEYS[] =
+    "select k.conname from pg_catalog.pg_constraint k"
+    "  join pg_catalog.pg_class o on o.oid = k.confrelid"
+    "  join pg_catalog.pg_namespace n on n.oid = o.relnamespace"
+    "  left join pg_catalog.pg_class p on n.nspname = $2 and p.oid = case"
+    "    when o.relname ~ '^other_[0-9]+$' then pg_catalog.substr(o.relname, 7)::pg_catalog.oid end"
+    " where k.contype = 'f' and k.conrelid = $1::pg_catalog.oid and p.relkind is distinct from 'r'";
+
 /* The run as it would be if the branch were its table.  What is found goes to run->definition. */
 static Migration
 as_own_run(const Migration *run, const Branch *branch)
@@ -68,7 +77,7 @@ as_own_run(const Migration *run, const Branch *branch)
     own.shadow_qualified = branch->shadow_qualified;
     own.projection.origin = branch->origin;
     own.shadow_key = branch->shadow_key;
-    own.partition_key = NULL;
+    own.is_parent = branch->key != NULL;
     own.branch_count = 0;
     return own;
 }
@@ -155,6 +164,22 @@ definition_clone_branch_indexes(Migration *run, Conn *conn, Err *err)
            for_each(run, conn, attach_cloned_indexes, err);
 }
 
+/*
+ * Those of the branches come before those of their parents, which then take them over: so each keeps
+ * the name that it has.
+ */
+bool
+definition_clone_branch_keys(Migration *run, Conn *conn, Err *err)
+{
+    for (int i = run->branch_count - 1; i >= 0; i--) {
+        Migration own = as_own_run(run, &run->branches[i]);
+
+        if (!definition_clone_keys(&own, conn, err))
+            return err_wrap(err, "partition %s", run->branches[i].original.qualified);
+    }
+    return true;
+}
+
 static bool
 clone_branch(Migration *run, Conn *conn, Err *err)
 {
@@ -203,31 +228,9 @@ map_branch_key(Migration *run, Branch *branch)
     branch->shadow_key = key;
 }
 
-/* Those that there were are refused by preflight; one that the ALTER makes is, here. */
-static bool
-check_no_key(Migration *run, Conn *conn, Err *err)
-{
-    SUBJECT_AUTO(subject, run->shadow.oid, NULL, NULL);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(conn,
-                   "select exists (select from pg_catalog.pg_constraint where contype = 'f'"
-                   "   and conrelid = $1::pg_catalog.oid)",
-                   subject.params, &rows, err))
-        return false;
-    if (!rows_bool(rows, 0, 0))
-        return true;
-    err_set(err, ERR_REFUSED,
-            "the statement adds a foreign key to a partitioned table, which is not done online by "
-            "this version");
-    return err_hint(err, "Add it by plain ALTER TABLE.");
-}
-
 bool
 definition_read_branch_shapes(Migration *run, Conn *conn, Err *err)
 {
-    if (run->partition_key != NULL && !check_no_key(run, conn, err))
-        return false;
     for (int i = 0; i < run->branch_count; i++) {
         Branch *branch = &run->branches[i];
 
@@ -270,6 +273,46 @@ bool
 definition_attach_branch_indexes(Migration *run, Conn *conn, Err *err)
 {
     return for_each(run, conn, attach_indexes, err);
+}
+
+/* The keys of a leaf, those from its parent included. */
+static bool
+read_leaf_keys(Migration *run, Conn *conn, Err *err)
+{
+    return definition_drop_own_keys(run, conn, err) && definition_read_keys(run, conn, err) &&
+           definition_read_key_checks(run, conn, err);
+}
+
+/* Those of a partitioned table itself wait until those of all leaves are validated. */
+static bool
+read_parent_keys(Migration *run, Conn *conn, Err *err)
+{
+    return !run->is_parent || definition_read_parent_keys(run, conn, err);
+}
+
+/* What there was is refused by preflight; a key that the ALTER makes is, here. */
+static bool
+check_new_keys(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->names.rehearsal, NULL);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_UNSUITABLE_KEYS, subject.params, &rows, err))
+        return false;
+    if (rows_count(rows) == 0)
+        return true;
+    err_set(err, ERR_REFUSED,
+            "foreign key \"%s\" of the partitioned table would reference a partitioned table",
+            rows_text(rows, 0, 0));
+    return err_hint(err, "Add it by plain ALTER TABLE.");
+}
+
+bool
+definition_read_tree_keys(Migration *run, Conn *conn, Err *err)
+{
+    return (!run->is_parent || check_new_keys(run, conn, err)) &&
+           for_each(run, conn, read_leaf_keys, err) && read_parent_keys(run, conn, err) &&
+           for_each(run, conn, read_parent_keys, err);
 }
 
 /* What a branch does not get from its parent in the swap. */

@@ -181,7 +181,8 @@ typedef struct Migration {
     TableShape original;
     Leaf *leaves; /* an ordinary table is its own only leaf */
     int leaf_count;
-    const char *partition_key; /* "RANGE (d)"; NULL = the original is an ordinary table */
+    bool is_parent;            /* the original is a partitioned table ... */
+    const char *partition_key; /* ... by "RANGE (d)" */
     Branch *branches;          /* all tables below a partitioned original, the leaves among them */
     int branch_count;
     char *original_digest;

@@ -147,10 +147,9 @@ create_tables(Migration *run, Conn *conn, Err *err)
         "create table %I.source (like %S); alter table %I.source add column %I integer;%S",
         run->names.schema, owner, run->names.shadow_schema, owner, run->names.rehearsal, owner,
         owner, run->shadow_qualified, run->original.qualified,
-        run->partition_key == NULL ? "" : " partition by ",
-        run->partition_key == NULL ? "" : run->partition_key, run->shadow_qualified, owner,
-        run->names.rehearsal, run->original.qualified, run->names.rehearsal, run->projection.seq,
-        run->is_superuser ? "reset role" : "");
+        run->is_parent ? " partition by " : "", run->is_parent ? run->partition_key : "",
+        run->shadow_qualified, owner, run->names.rehearsal, run->original.qualified,
+        run->names.rehearsal, run->projection.seq, run->is_superuser ? "reset role" : "");
     AUTO(Rows) *rows = NULL;
 
     if (!query_exec(conn, sql, err))

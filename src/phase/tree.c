@@ -206,9 +206,9 @@ tree_read(Migration *run, Err *err)
     run->leaves = arena_alloc(run->arena, (count + 1) * sizeof *run->leaves);
     run->branches = arena_alloc(run->arena, (count + 1) * sizeof *run->branches);
     run->partition_key = count == 0 ? NULL : keep(run, rows_text(rows, 0, 3));
-    if (run->partition_key == NULL)
-        run->leaf_count = 1;
-    if (run->partition_key == NULL)
+    run->is_parent = run->partition_key != NULL;
+    run->leaf_count = run->is_parent ? 0 : 1;
+    if (!run->is_parent)
         return read_leaf(run, &run->original, &run->leaves[0], err);
     for (int row = 1; row < rows_count(rows); row++)
         if (!add_branch(run, rows, row, err))

@@ -41,6 +41,8 @@ commit;
 delete from t where id in (5, 27, 59);
 """
 ALTER = "alter table t alter n type bigint, add x int default 5"
+# VALIDATE leaves the keys that the server derives for the partitions as they were.
+VALIDATED = '"(definition|from_table)": .*REFERENCES (early|middle|late|rest)\\('
 
 SHAPES = [
     Case("range", ROWS, ALTER, CHANGES),
@@ -211,6 +213,57 @@ PARTS = [
          """, ALTER, CHANGES, after="refresh materialized view m"),
 ]
 
+REFERENCED = """
+create table r (id int primary key, v text unique);
+insert into r select g, 'row ' || g from generate_series(0, 1000) g;
+insert into r values (1001, 'new'), (1002, 'changed'), (1003, 'elsewhere');
+insert into r select 2000 + g, 'row ' || g || '!' from generate_series(1, 60) g;
+"""
+
+KEYS = [
+    Case("from the table", ROWS + REFERENCED + """
+         alter table t add constraint f foreign key (n) references r on update cascade,
+           add constraint g foreign key (v) references r (v) on delete cascade deferrable;
+         comment on constraint f on t is 'f of t'; comment on constraint g on late is 'late';""",
+         ALTER, CHANGES, after="update r set id = 5000 where id = 7; delete from r where v = 'new'"),
+    Case("from the table, with names of leaves", ROWS + REFERENCED + """
+         alter table middle add constraint "of M" foreign key (v) references r (v);
+         alter table t add constraint g foreign key (v) references r (v);
+         alter table late add constraint own foreign key (n) references r not valid;
+         alter table early add constraint own foreign key (id) references r on delete set null;""",
+         ALTER, CHANGES),
+    Case("from a table of two levels", REFERENCED + """
+         create table t (id int, k int, n int references r, primary key (id, k))
+           partition by list (k);
+         create table a partition of t for values in (1) partition by hash (id);
+         create table a0 partition of a for values with (modulus 2, remainder 0);
+         create table a1 partition of a for values with (modulus 2, remainder 1);
+         alter table a add constraint "of A" foreign key (id) references r;
+         create table b partition of t default;
+         insert into t select g, g % 3, g from generate_series(1, 50) g""", ALTER,
+         "update t set k = 1 where id = 2; insert into t values (100, 1, 5)"),
+    Case("to the table", ROWS + """
+         create table c (id int, d date, constraint "To T" foreign key (id, d) references t
+           on delete cascade on update cascade deferrable initially deferred);
+         insert into c select id, d from t where id between 18 and 22;
+         comment on constraint "To T" on c is 'to t'""", ALTER, CHANGES,
+         after="delete from t where id = 19; update t set id = 900 where id = 18",
+         ignore=VALIDATED),
+    Case("to a leaf", ROWS + """
+         alter table middle add constraint mu unique (id);
+         create table c (id int references middle (id)); insert into c values (20);""", ALTER,
+         "insert into t values (101, '2020-05-05', 7, 'new'); insert into c values (101)",
+         after="delete from c"),
+    Case("added", ROWS + REFERENCED, "alter table t add constraint f foreign key (n) references r,"
+         " alter id type int", CHANGES),
+    Case("dropped", ROWS + REFERENCED + "alter table t add constraint f foreign key (n)"
+         " references r, add constraint g foreign key (v) references r (v)",
+         "alter table t drop constraint f, alter n type text", CHANGES),
+    Case("of another type, by an ordinary role", f"set role {OWNER}; {ROWS + REFERENCED}"
+         "alter table t add constraint f foreign key (n) references r; reset role",
+         "alter table t alter n type bigint", CHANGES, user=OWNER),
+]
+
 ALTERS = [
     Case("to another type, USING other columns", ROWS,
          "alter table t alter v type int using length(v) + n::int, alter n type text using"
@@ -254,6 +307,6 @@ ALTERS = [
 ]
 
 
-@pytest.mark.parametrize("case", named({"shape": SHAPES, "part": PARTS, "alter": ALTERS}))
+@pytest.mark.parametrize("case", named({"shape": SHAPES, "part": PARTS, "key": KEYS, "alter": ALTERS}))
 def test_tree(oracle, case):
     oracle.check(case)

@@ -285,14 +285,18 @@ REFUSED = {
     "invalid_index": (T + A + "create index i on a (n);"
                       "update pg_index set indisvalid = false where indexrelid = 'i'::regclass",
                       "index public.i is invalid", "REINDEX"),
-    "tree_foreign_key": (T + A + "create table r (id int primary key);"
-                         "alter table t add constraint f foreign key (n) references r",
-                         "foreign key f of public.t references public.r", "Drop it first"),
-    "tree_foreign_key, to it": (T + A + "create table r (id int constraint f references t)",
-                                "foreign key f of public.r references public.t", "Drop it first"),
-    "tree_foreign_key, of a leaf": (T + A + "create table r (id int primary key);"
-                                    "alter table a add constraint f foreign key (n) references r",
-                                    "foreign key f of public.a references public.r", "Drop it"),
+    "tree_foreign_key, to itself": (T + A + "alter table t add constraint f foreign key (n)"
+                                    " references t", "foreign key f of public.t references public.t,"
+                                    " a table of the same tree", "Drop it first"),
+    "tree_foreign_key, both partitioned": (
+        T + A + "create table r (id int primary key) partition by list (id);"
+        "alter table t add constraint f foreign key (n) references r",
+        "foreign key f of public.t references public.r, and both are partitioned", "Drop it first"),
+    "tree_foreign_key, disabled": (
+        T + A + "create table r (id int primary key);"
+        "alter table t add constraint f foreign key (n) references r;"
+        "alter table a disable trigger all", "foreign key f of public.t references public.r, and is"
+        " disabled", "Drop it first"),
     "tree_dependent, view": (T + A + "create view w as select id from a",
                              "view public.w depends on partition public.a|rule _RETURN on view",
                              "Let it use the partitioned table"),
@@ -324,11 +328,67 @@ def test_refused(db, walter, check):
     assert_untouched(db)
 
 
-def test_new_foreign_key_is_refused(db, walter):
-    db.execute(T + A + "create table r (id int primary key)")
-    result = walter.perform("alter table t add foreign key (n) references r", check=2)
-    assert "the statement adds a foreign key to a partitioned table" in result.stderr
-    assert_untouched(db)
+def test_new_foreign_key_to_a_partitioned_table_is_refused(db, walter):
+    db.execute(T + A + "create table r (id int primary key) partition by list (id)")
+    for table in "r", "t":
+        result = walter.perform(f"alter table t add constraint f foreign key (n) references {table}",
+                                check=2)
+        assert 'foreign key "f" of the partitioned table would reference' in result.stderr
+        assert_untouched(db)
+
+
+KEYED = T + A + """
+create table b partition of t default;
+create table r (id int primary key); insert into r select generate_series(1, 300);
+insert into t select g, g from generate_series(1, 200) g;
+"""
+
+
+def keys_hold(db, *violations):
+    for row in violations:
+        with pytest.raises(Exception, match="foreign key"):
+            db.execute(row)
+
+
+def test_foreign_keys_hold_all_the_time(db, walter):
+    db.execute(KEYED + "alter table t add constraint f foreign key (n) references r")
+    rows = ("insert into t values (5000, 5000)", "insert into a values (99, 5001)",
+            "update t set n = 5002 where id = 150", "delete from r where id = 160")
+    db.execute("delete from t where id = 99")
+    with held_build(walter, "alter table t alter n type bigint, add x int") as run:
+        db.execute("insert into r values (1000); insert into t values (1001, 1000);"
+                   "delete from t where id = 7; delete from r where id = 7")
+        keys_hold(db, *rows)
+    result = run.finish()
+    assert "validated a foreign key" in result.stderr
+    keys_hold(db, *rows)
+    db.execute("create table c partition of t for values from (10000) to (20000)")
+    keys_hold(db, "insert into t values (10001, 7)")
+    assert db.query_one("select count(*) from pg_constraint where contype = 'f' and convalidated"
+                        " and (conparentid <> 0 or conrelid = 't'::regclass)") == 4
+    assert_finished(db)
+
+
+def test_new_foreign_key_that_does_not_hold(db, walter):
+    db.execute(KEYED + "insert into t values (1002, 1002)")
+    result = walter.perform("alter table t add constraint f foreign key (n) references r", check=3)
+    assert "violates foreign key constraint" in result.stderr and "(n)=(1002)" in result.stderr
+    assert_removed(db)
+
+
+def test_keys_to_the_table_hold_all_the_time(db, walter):
+    db.execute(KEYED + "create table c (tid int references t on delete cascade);"
+               "insert into c values (7), (150)")
+    rows = ("insert into c values (5000)", "update c set tid = 5001 where tid = 150")
+    with held_build(walter, "alter table t alter n type bigint") as run:
+        db.execute("insert into t values (1001, 1); insert into c values (1001);"
+                   "delete from t where id = 7")
+        keys_hold(db, *rows)
+    run.finish()
+    keys_hold(db, *rows)
+    db.execute("delete from t where id = 150")
+    assert db.query("select tid from c") == [(1001,)]
+    assert_finished(db)
 
 
 BY_POSTGRES = {
