@@ -351,24 +351,33 @@ read_truncate(Reading *reading, Err *err)
     enum { CASCADE = 1, RESTART_IDENTITY = 2 };
     uint32_t count = cursor_u32(&reading->in);
     uint8_t flags = cursor_u8(&reading->in);
-    int first = -1;
+    Change *change = &reading->change;
+    int *tables;
 
     if ((flags & ~(CASCADE | RESTART_IDENTITY)) != 0)
         return err_set(err, ERR_FAILED, "pgoutput: unknown flags 0x%02x of a truncate", flags);
+    if (count > cursor_left(&reading->in) / sizeof(uint32_t)) {
+        reading->in.bad = true;
+        return true;
+    }
+    tables = arena_alloc(reading->arena, (size_t)count * sizeof *tables + 1);
     for (uint32_t i = 0; i < count; i++) {
         const Relation *relation = read_relid(reading, err);
 
         if (relation == NULL)
             return false;
-        if (relation->table >= 0 && (first < 0 || relation->table < first))
-            first = relation->table;
+        if (relation->table < 0)
+            continue;
+        if (change->truncated_count == 0 || relation->table < change->table)
+            change->table = relation->table;
+        tables[change->truncated_count++] = relation->table;
     }
-    if (first < 0)
+    if (change->truncated_count == 0)
         return true;
-    reading->change.kind = CHANGE_TRUNCATE;
-    reading->change.table = first;
-    reading->change.truncate_cascade = (flags & CASCADE) != 0;
-    reading->change.truncate_restart = (flags & RESTART_IDENTITY) != 0;
+    change->kind = CHANGE_TRUNCATE;
+    change->truncated = tables;
+    change->truncate_cascade = (flags & CASCADE) != 0;
+    change->truncate_restart = (flags & RESTART_IDENTITY) != 0;
     return true;
 }
 

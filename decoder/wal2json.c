@@ -320,6 +320,7 @@ read_change(const TableSet *set, Reading *reading, ChangeKind kind, Change *out,
     const char *schema = text_of(reading->root, "schema");
     const char *name = text_of(reading->root, "table");
     int table;
+    int *truncated;
 
     if (schema == NULL || name == NULL)
         return err_set(err, ERR_FAILED, "wal2json: a change does not name its table");
@@ -329,7 +330,13 @@ read_change(const TableSet *set, Reading *reading, ChangeKind kind, Change *out,
     reading->table = &set->tables[table];
     out->kind = kind;
     out->table = table;
-    return kind == CHANGE_TRUNCATE || read_rows(reading, out, err);
+    if (kind != CHANGE_TRUNCATE)
+        return read_rows(reading, out, err);
+    truncated = arena_alloc(reading->arena, sizeof *truncated);
+    *truncated = table;
+    out->truncated = truncated;
+    out->truncated_count = 1;
+    return true;
 }
 
 /* The letter of a message: wal2json writes its action first, and without spaces. */

@@ -73,6 +73,8 @@ typedef struct Change {
     bool old_is_full; /* old_row holds the whole row (REPLICA IDENTITY FULL) */
     bool truncate_cascade;
     bool truncate_restart; /* RESTART IDENTITY */
+    const int *truncated;  /* TRUNCATE: all tables that we know, as indexes; `table` is the least */
+    int truncated_count;
 } Change;
 
 typedef enum { PLUGIN_PGOUTPUT = 0, PLUGIN_WAL2JSON } Plugin;
@@ -97,9 +99,7 @@ void decoder_reset(Decoder *decoder);
  * `msg`, `len`: borrowed.  `wal_end_lsn`: the frame's end-of-WAL field (wal2json has no LSN of its
  * own in COMMIT unless include-lsn is set; then it is not needed).  What *out points to is
  * borrowed from `msg` and from `arena`.  *out is written only on success.
- * A message with several TRUNCATEd tables yields the one change for a table we know: the first
- * match in `tables` order (tables[0] is the original; truncating any other one is not reported
- * when tables[0] is in the list too).
+ * A message with several TRUNCATEd tables yields one change, which lists those that we know.
  * Fails with ERR_FAILED on a short, overlong or unknown message, on a row for a relation never
  * announced, and when a RELATION message of a known table no longer has the columns (names, order,
  * types) of its DecoderTable or, since the last one, another replica identity: that message says

@@ -6,6 +6,7 @@
 
 #include "pg/dependents.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 
 static const char SQL_TABLE[] =
     "select n.nspname, c.relname, pg_catalog.format('%I.%I', n.nspname, c.relname),"
@@ -75,8 +76,13 @@ static const char SQL_PLACE[] =
     "       coalesce(pg_catalog.pg_relation_filenode(pg_catalog.to_regclass($1)), 0)";
 
 static const char SQL_COLUMN_ROWS[] =
-    "select pg_catalog.string_agg(attnum || ':' || xmin::text, ' ' order by attnum)"
-    "  from pg_catalog.pg_attribute where attrelid = $1::pg_catalog.oid and attnum > 0";
+    "select pg_catalog.string_agg(pg_catalog.concat_ws(':', attrelid, attnum, xmin), ' '"
+    "         order by attrelid, attnum)"
+    "  from pg_catalog.pg_attribute where attrelid in " TREE_OIDS " and attnum > 0";
+
+static const char SQL_FILES[] = "select pg_catalog.string_agg(pg_catalog.concat_ws(':', oid,"
+                                "         pg_catalog.pg_relation_filenode(oid)), ' ' order by oid)"
+                                "  from pg_catalog.pg_class where oid in " TREE_OIDS;
 
 /*
  * The types of the columns of table $1 and all that these are made of: what an ALTER TYPE or ALTER
@@ -132,8 +138,8 @@ static const char SQL_COLUMN_ROWS[] =
     "    from sequences s join pg_catalog.pg_sequence q on q.seqrelid = s.oid"
 
 static const char SQL_DIGEST[] = WITH_DEPENDENTS
-    ", t as (select c.*, $1::pg_catalog.oid as id from pg_catalog.pg_class c"
-    "            where c.oid = $1::pg_catalog.oid)," TYPES "," SEQUENCES ","
+    ", t as (select c.*, c.oid as id from pg_catalog.pg_class c"
+    "            where c.oid in " TREE_OIDS ")," TYPES "," SEQUENCES ","
     /* everything on the table that may have a comment */
     " objects as ("
     "  select 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid as class, id as oid from t"
@@ -151,18 +157,19 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "  union all select 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, s.oid"
     "    from pg_catalog.pg_statistic_ext s, t where s.stxrelid = t.id),"
     " lines as ("
-    "  select 'class ' || pg_catalog.concat_ws(' ', relnamespace, relname, relkind, relpersistence,"
-    "         relreplident, relrowsecurity, relforcerowsecurity, relowner, reltablespace, relam,"
+    "  select 'class ' || pg_catalog.concat_ws(' ', id, relnamespace, relname, relkind,"
+    "         relpersistence, relreplident, relrowsecurity, relforcerowsecurity, relowner, "
+    "reltablespace, relam,"
     "         relispartition, reloptions) as line from t"
-    "  union all select 'toast ' || pg_catalog.concat_ws(' ', x.reloptions) from t"
+    "  union all select 'toast ' || pg_catalog.concat_ws(' ', t.id, x.reloptions) from t"
     "    join pg_catalog.pg_class x on x.oid = t.reltoastrelid"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'comment', d.classoid, d.objoid, d.objsubid, d.description)"
     "    from objects o join pg_catalog.pg_description d on d.objoid = o.oid and d.classoid = "
     "o.class"
     "  union all"
-    "  select pg_catalog.concat_ws(' ', 'column', attnum, attname, atttypid, atttypmod, attnotnull,"
-    "         atthasdef, attidentity, attgenerated, attcollation, attstorage,"
+    "  select pg_catalog.concat_ws(' ', 'column', t.id, attnum, attname, atttypid, atttypmod,"
+    "         attnotnull, atthasdef, attidentity, attgenerated, attcollation, attstorage,"
     "         nullif(attstattarget, -1), pg_catalog.to_jsonb(a)->>'attcompression',"
     "         " COLUMN_OPTIONS ", pg_catalog.pg_get_expr(d.adbin, d.adrelid))"
     "    from pg_catalog.pg_attribute a left join pg_catalog.pg_attrdef d"
@@ -193,7 +200,7 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "  select pg_catalog.concat_ws(' ', 'rule', pg_catalog.pg_get_ruledef(r.oid), r.ev_enabled)"
     "    from pg_catalog.pg_rewrite r, t where r.ev_class = t.id"
     "  union all"
-    "  select pg_catalog.concat_ws(' ', 'policy', polname, polcmd, polpermissive, polroles,"
+    "  select pg_catalog.concat_ws(' ', 'policy', t.id, polname, polcmd, polpermissive, polroles,"
     "         pg_catalog.pg_get_expr(polqual, polrelid), pg_catalog.pg_get_expr(polwithcheck, "
     "polrelid))"
     "    from pg_catalog.pg_policy p, t where p.polrelid = t.id"
@@ -260,11 +267,19 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "         or (d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and d.objid in ("
     "           select oid from pg_catalog.pg_trigger where tgrelid = t.id)))"
     "  union all"
+    /* of partitions nothing else is carried over; see checks_tree.c */
+    "  select pg_catalog.concat_ws(' ', 'of a partition', d.classid, d.objid, d.objsubid, t.id)"
+    "    from t join pg_catalog.pg_depend d on d.refobjid = t.id"
+    "     and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "   where t.id <> $1::pg_catalog.oid"
+    "     and d.classid <> 'pg_catalog.pg_publication_rel'::pg_catalog.regclass"
+    "  union all"
     "  select pg_catalog.concat_ws(' ', 'inherits', inhrelid, inhparent,"
     "         pg_catalog.to_jsonb(i)->>'inhdetachpending')"
     "    from pg_catalog.pg_inherits i, t where i.inhrelid = t.id or i.inhparent = t.id"
     "  union all"
-    "  select pg_catalog.concat_ws(' ', 'partition', pg_catalog.pg_get_expr(t.relpartbound, t.id),"
+    "  select pg_catalog.concat_ws(' ', 'partition', t.id, pg_catalog.pg_get_expr(t.relpartbound, "
+    "t.id),"
     "         pg_catalog.pg_get_partition_constraintdef(t.id),"
     "         i.inhparent::pg_catalog.regclass,"
     "         nullif(p.partdefid, 0)::pg_catalog.regclass)"
@@ -276,7 +291,7 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "    from t join pg_catalog.pg_index x on x.indrelid = t.id"
     "    join pg_catalog.pg_inherits i on i.inhrelid = x.indexrelid"
     "  union all"
-    "  select pg_catalog.concat_ws(' ', 'inherited', k.conname, k.conislocal, k.coninhcount)"
+    "  select pg_catalog.concat_ws(' ', 'inherited', t.id, k.conname, k.conislocal, k.coninhcount)"
     "    from t join pg_catalog.pg_constraint k on k.conrelid = t.id where k.coninhcount > 0"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'statistics', pg_catalog.pg_get_statisticsobjdef(s.oid),"
@@ -459,12 +474,24 @@ catalog_read_column_rows(Conn *conn, uint32_t oid, char **column_rows, Err *err)
 }
 
 bool
-catalog_read_place(Conn *conn, const TableShape *table, uint32_t *oid_now, uint32_t *filenode,
+catalog_read_files(Conn *conn, uint32_t oid, char **files, Err *err)
+{
+    AUTO(Text) *oid_text = mem_format("%u", oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(conn, SQL_FILES, (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the files of table %u", oid);
+    *files = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
+    return true;
+}
+
+bool
+catalog_read_place(Conn *conn, const char *qualified, uint32_t *oid_now, uint32_t *filenode,
                    Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_one(conn, SQL_PLACE, (const char *const[]){table->qualified, NULL}, &rows, err))
+    if (!query_one(conn, SQL_PLACE, (const char *const[]){qualified, NULL}, &rows, err))
         return false;
     *oid_now = (uint32_t)rows_int(rows, 0, 0);
     *filenode = (uint32_t)rows_int(rows, 0, 1);

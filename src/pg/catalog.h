@@ -66,9 +66,10 @@ int catalog_find_column(const TableShape *shape, const char *name);
  * Marks that a rewriting ALTER TABLE leaves even where the definition is the same afterwards (a
  * column retyped to its own type with USING, one added and dropped): the file, and the column rows
  * of the catalog.  VACUUM FULL, CLUSTER and TRUNCATE change only the file; GRANT and SET STATISTICS
- * only the rows.  New text, free().
+ * only the rows.  Both include all partitions of a partitioned table.  New texts, free().
  */
 NODISCARD bool catalog_read_column_rows(Conn *conn, uint32_t oid, char **rows, Err *err);
+NODISCARD bool catalog_read_files(Conn *conn, uint32_t oid, char **files, Err *err);
 
 /*
  * A digest of everything about the table that the swap must find unchanged: columns, constraints,
@@ -89,7 +90,7 @@ NODISCARD bool catalog_read_body(Conn *conn, uint32_t oid, char **body, Err *err
  * Where the table's blocks are: pg_relation_filenode and the oid that its name has now.  Changes
  * with VACUUM FULL, CLUSTER, TRUNCATE and every rewrite.
  */
-NODISCARD bool catalog_read_place(Conn *conn, const TableShape *table, uint32_t *oid_now,
+NODISCARD bool catalog_read_place(Conn *conn, const char *qualified, uint32_t *oid_now,
                                   uint32_t *filenode, Err *err);
 
 #endif

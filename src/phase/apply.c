@@ -10,7 +10,6 @@
 #include "pg/sql.h"
 #include "phase/stage.h"
 
-enum { TABLE_ORIGINAL = 0, TABLE_FENCE = 1, TABLE_COUNT = 2 };
 /* A batch ends at this many bytes of messages, or of what they became, whatever their number. */
 static const size_t BATCH_BYTES = 8UL * 1024 * 1024;
 static const size_t DECODED_BYTES = 16UL * 1024 * 1024;
@@ -34,21 +33,22 @@ struct Apply {
     int64_t deadline_us; /* of a drain under the lock, 0 = no hurry */
     Stream *stream;
     Decoder *decoder;
-    DecoderTable tables[TABLE_COUNT];
+    DecoderTable *tables; /* those of the leaves, and the fence */
+    int leaf;             /* which one is worked on */
     Stage *stage;
     Arena *arena;
     RowKey key;
     bool hashable;   /* equal keys have equal bytes */
-    Change *changes; /* the batch: row changes and truncates of the original */
+    Change *changes; /* the batch: row changes and truncates of the leaves */
     int count;
     int size;
     uint32_t xids[XIDS_MAX]; /* whose changes they are */
     int xid_count;
-    Cursor done;         /* applied */
-    Cursor next;         /* at the end of the batch */
-    Lsn committed_lsn;   /* end of the last transaction whose changes are all committed */
-    bool in_transaction; /* batches wait for the end of the application's transaction */
-    bool until_truncate; /* the shadow is wrong until a TRUNCATE comes */
+    Cursor done;          /* applied */
+    Cursor next;          /* at the end of the batch */
+    Lsn committed_lsn;    /* end of the last transaction whose changes are all committed */
+    bool in_transaction;  /* batches wait for the end of the application's transaction */
+    bool *until_truncate; /* per leaf: its shadow is wrong until a TRUNCATE comes */
     int64_t last_marker;
 };
 
@@ -56,29 +56,17 @@ static void
 describe_tables(Apply *apply)
 {
     static const char *const fence_columns[] = {"marker"};
-    const TableShape *original = &apply->run->original;
-    Arena *arena = apply->run->arena;
-    size_t count = (size_t)original->column_count;
-    const char **names = arena_alloc(arena, count * sizeof *names);
-    bool *unsent = arena_alloc(arena, count * sizeof *unsent);
-    uint32_t *types = arena_alloc(arena, count * sizeof *types);
+    const Migration *run = apply->run;
+    size_t count = (size_t)run->leaf_count;
 
-    for (size_t i = 0; i < count; i++) {
-        names[i] = original->columns[i].name;
-        unsent[i] = original->columns[i].generated;
-        types[i] = original->columns[i].type_oid;
-    }
-    apply->tables[TABLE_ORIGINAL] = (DecoderTable){.relid = original->oid,
-                                                   .schema = original->schema,
-                                                   .name = original->name,
-                                                   .column_count = original->column_count,
-                                                   .columns = names,
-                                                   .unsent = unsent,
-                                                   .type_oids = types};
-    apply->tables[TABLE_FENCE] = (DecoderTable){.schema = "walter",
-                                                .name = apply->run->names.fence_name,
-                                                .column_count = 1,
-                                                .columns = fence_columns};
+    apply->tables = arena_alloc(run->arena, (count + 1) * sizeof *apply->tables);
+    apply->until_truncate = arena_alloc(run->arena, count * sizeof *apply->until_truncate);
+    for (size_t i = 0; i < count; i++)
+        apply->tables[i] = *run->leaves[i].stream;
+    apply->tables[count] = (DecoderTable){.schema = "walter",
+                                          .name = run->names.fence_name,
+                                          .column_count = 1,
+                                          .columns = fence_columns};
 }
 
 Apply *
@@ -94,7 +82,7 @@ apply_open(Migration *run, Stream *stream, Err *err)
     for (int i = 0; i < run->original.key_count; i++)
         apply->hashable = apply->hashable && run->original.columns[run->original.key[i]].byte_equal;
     describe_tables(apply);
-    apply->decoder = decoder_new(run->settings->plugin, apply->tables, TABLE_COUNT);
+    apply->decoder = decoder_new(run->settings->plugin, apply->tables, run->leaf_count + 1);
     apply->done.position.end_lsn = run->consistent_lsn;
     apply->next = apply->done;
     apply->committed_lsn = run->consistent_lsn;
@@ -152,20 +140,59 @@ marker_of(const Datum *datum)
     return strtoll(text, NULL, 10);
 }
 
-static void
-take_row_change(Apply *apply, const Change *change)
+/* A row with its values where the original's columns are. */
+static const Datum *
+arrange(const Apply *apply, const int *order, const Datum *row)
 {
-    Cursor *next = &apply->next;
+    size_t count = (size_t)apply->key.column_count;
+    Datum *arranged;
 
-    if (change->table == TABLE_FENCE) {
-        if (change->kind == CHANGE_UPDATE)
-            next->seen_fence = marker_of(&change->new_row[0]);
-        return;
-    }
+    if (order == NULL || row == NULL)
+        return row;
+    arranged = arena_alloc(apply->arena, count * sizeof *arranged);
+    for (size_t i = 0; i < count; i++)
+        arranged[i] = row[order[i]];
+    return arranged;
+}
+
+/* A change of a leaf, unless it is applied already. */
+static void
+take_leaf_change(Apply *apply, const Change *change, int leaf)
+{
+    const int *order = apply->run->leaves[leaf].order;
+    Cursor *next = &apply->next;
+    Change arranged = *change;
+
     next->position.ordinal++;
     if (next->position.ordinal <= next->skip)
         return;
-    keep_change(apply, change);
+    arranged.table = leaf;
+    arranged.new_row = arrange(apply, order, change->new_row);
+    arranged.old_row = arrange(apply, order, change->old_row);
+    keep_change(apply, &arranged);
+}
+
+static bool
+is_fence(const Apply *apply, int table)
+{
+    return table == apply->run->leaf_count;
+}
+
+static void
+take_row_change(Apply *apply, const Change *change)
+{
+    if (!is_fence(apply, change->table))
+        take_leaf_change(apply, change, change->table);
+    else if (change->kind == CHANGE_UPDATE)
+        apply->next.seen_fence = marker_of(&change->new_row[0]);
+}
+
+static void
+take_truncate(Apply *apply, const Change *change)
+{
+    for (int i = 0; i < change->truncated_count; i++)
+        if (!is_fence(apply, change->truncated[i]))
+            take_leaf_change(apply, change, change->truncated[i]);
 }
 
 static void
@@ -196,8 +223,10 @@ take_change(Apply *apply, const Change *change)
     case CHANGE_INSERT:
     case CHANGE_UPDATE:
     case CHANGE_DELETE:
-    case CHANGE_TRUNCATE:
         take_row_change(apply, change);
+        return;
+    case CHANGE_TRUNCATE:
+        take_truncate(apply, change);
         return;
     }
 }
@@ -207,6 +236,29 @@ has_room(const Apply *apply, int64_t limit, size_t bytes)
 {
     return apply->count < limit && apply->xid_count < XIDS_MAX && bytes < BATCH_BYTES &&
            arena_bytes(apply->arena) < DECODED_BYTES;
+}
+
+/*
+ * Bring the changes of each leaf together, in their order.  Leaves have no constraint in common, for
+ * a unique one of all of them contains what decides which leaf a row is in; so it does not matter
+ * which leaf is first.
+ */
+static void
+sort_by_leaf(Apply *apply)
+{
+    int *ends = arena_alloc(apply->arena, (size_t)(apply->run->leaf_count + 1) * sizeof *ends);
+    size_t bytes = (size_t)apply->count * sizeof *apply->changes;
+    Change *before;
+
+    if (apply->run->leaf_count == 1 || apply->count == 0)
+        return;
+    before = memcpy(arena_alloc(apply->arena, bytes), apply->changes, bytes);
+    for (int i = 0; i < apply->count; i++)
+        ends[before[i].table + 1]++;
+    for (int leaf = 0; leaf < apply->run->leaf_count; leaf++)
+        ends[leaf + 1] += ends[leaf];
+    for (int i = 0; i < apply->count; i++)
+        apply->changes[ends[before[i].table]++] = before[i];
 }
 
 static bool
@@ -231,6 +283,7 @@ read_batch(Apply *apply, int64_t limit, Err *err)
         bytes += record.len;
     }
     apply->next.position.changes += apply->count;
+    sort_by_leaf(apply);
     return true;
 }
 
@@ -251,8 +304,8 @@ needs_order(const Apply *apply, const Change *change)
 }
 
 /*
- * The next stretch of changes that can be applied in one way.  Changes of the key go in order, and
- * with them what lies between two of them that are close.
+ * The next stretch of changes of one leaf that can be applied in one way.  Changes of the key go in
+ * order, and with them what lies between two of them that are close.
  */
 static Segment
 next_segment(const Apply *apply, int first, bool ordered)
@@ -264,7 +317,9 @@ next_segment(const Apply *apply, int first, bool ordered)
         return (Segment){.kind = SEGMENT_TRUNCATE, .first = first, .count = 1};
     if (needs_order(apply, &apply->changes[first]))
         segment.kind = SEGMENT_ORDERED;
-    for (int i = first; i < apply->count && apply->changes[i].kind != CHANGE_TRUNCATE; i++) {
+    for (int i = first; i < apply->count && apply->changes[i].kind != CHANGE_TRUNCATE &&
+                        apply->changes[i].table == apply->changes[first].table;
+         i++) {
         bool order = needs_order(apply, &apply->changes[i]);
 
         if (segment.kind == SEGMENT_COALESCED && order)
@@ -318,22 +373,28 @@ apply_ordered(Apply *apply, const Segment *segment, Err *err)
 static bool
 apply_truncate(Apply *apply, Err *err)
 {
-    AUTO(Text) *sql = sql_build("truncate only %S", apply->run->shadow_qualified);
+    AUTO(Text) *sql =
+        sql_build("truncate only %S", apply->run->leaves[apply->leaf].shadow_qualified);
 
-    apply->until_truncate = false;
+    apply->until_truncate[apply->leaf] = false;
     return query_exec(apply->conn, sql, err);
 }
 
 static bool
 apply_segment(Apply *apply, const Segment *segment, Err *err)
 {
+    bool skip;
+
+    apply->leaf = apply->changes[segment->first].table;
+    stage_aim(apply->stage, &apply->run->leaves[apply->leaf]);
+    skip = apply->until_truncate[apply->leaf];
     switch (segment->kind) {
     case SEGMENT_TRUNCATE:
         return apply_truncate(apply, err);
     case SEGMENT_COALESCED:
-        return apply->until_truncate || apply_coalesced(apply, segment, err);
+        return skip || apply_coalesced(apply, segment, err);
     case SEGMENT_ORDERED:
-        return apply->until_truncate || apply_ordered(apply, segment, err);
+        return skip || apply_ordered(apply, segment, err);
     }
     return false;
 }
@@ -430,10 +491,11 @@ may_try_again(Apply *apply, bool *ordered, int tries, Err *err)
 {
     if (err->kind == ERR_DATA && !*ordered) {
         *ordered = true;
-    } else if (err->kind == ERR_MISMATCH && apply->run->place_changed && !apply->until_truncate) {
-        log_info("the original was rewritten or emptied during the copy; changes wait for the "
-                 "TRUNCATE");
-        apply->until_truncate = true;
+    } else if (err->kind == ERR_MISMATCH && apply->run->leaves[apply->leaf].place_changed &&
+               !apply->until_truncate[apply->leaf]) {
+        log_info("%s was rewritten or emptied during the copy; changes wait for the TRUNCATE",
+                 apply->run->leaves[apply->leaf].qualified);
+        apply->until_truncate[apply->leaf] = true;
     } else if (err->kind != ERR_RETRY || err->sqlstate[0] == '\0' || tries >= RETRIES_MAX) {
         return false;
     }
@@ -531,6 +593,19 @@ drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err *err)
     return true;
 }
 
+/* Has every leaf that was rewritten during the copy got the TRUNCATE that explains it? */
+static bool
+check_truncates(const Apply *apply, Err *err)
+{
+    for (int i = 0; i < apply->run->leaf_count; i++)
+        if (apply->until_truncate[i])
+            return err_set(
+                err, ERR_MISMATCH,
+                "%s was rewritten during the copy and changes do not fit what was copied",
+                apply->run->leaves[i].qualified);
+    return true;
+}
+
 bool
 apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err *err)
 {
@@ -539,17 +614,13 @@ apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err
     apply->deadline_us = holder == NULL ? 0 : deadline_us;
     ok = drain(apply, marker, deadline_us, holder, err);
     apply->deadline_us = 0;
-    if (ok && apply->until_truncate)
-        return err_set(err, ERR_MISMATCH,
-                       "the original was rewritten during the copy and changes do not fit what was "
-                       "copied");
-    return ok;
+    return ok && check_truncates(apply, err);
 }
 
 void
-apply_expect_truncate(Apply *apply)
+apply_expect_truncate(Apply *apply, int leaf)
 {
-    apply->until_truncate = true;
+    apply->until_truncate[leaf] = true;
 }
 
 bool

@@ -39,10 +39,10 @@ NODISCARD bool apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Co
                            Err *err);
 
 /*
- * The shadow was filled after the original had been emptied: until a TRUNCATE comes through the
- * stream, changes cannot be applied, and without one the tables have diverged.
+ * The leaf's shadow was filled after the leaf had been emptied: until a TRUNCATE comes through the
+ * stream, its changes cannot be applied, and without one the tables have diverged.
  */
-void apply_expect_truncate(Apply *apply);
+void apply_expect_truncate(Apply *apply, int leaf);
 
 /* What has been applied. */
 const Position *apply_position(const Apply *apply);

@@ -8,10 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/repl.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 #include "phase/apply.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
@@ -38,7 +40,7 @@ report_locks(Migration *run, const char *why, bool any, Err *err)
         "select pg_catalog.format('pid %s, user %s, %s', l.pid, a.usename,"
         "         pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80))"
         "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)"
-        " where l.locktype = 'relation' and l.relation = $1::pg_catalog.oid and l.granted"
+        " where l.locktype = 'relation' and l.relation in " TREE_OIDS " and l.granted"
         "   and ($2 = 'any' or l.mode in ('ShareUpdateExclusiveLock', 'ShareLock',"
         "     'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'))"
         "   and l.database = (select oid from pg_catalog.pg_database"
@@ -71,13 +73,17 @@ is_late(const Migration *run)
 static bool
 publish(Migration *run, Err *err)
 {
-    AUTO(Text) *sql = sql_build("begin; set local lock_timeout to '2s';"
-                                "create publication %I for table only %S, %S",
-                                run->names.publication, run->original.qualified, run->names.fence);
-    bool ok = query_exec(run->control, sql, err) &&
-              migration_check_definition(run, run->control, err) &&
-              migration_check_publication(run, run->control, err) &&
-              query_exec(run->control, "commit", err);
+    BUF_AUTO(sql);
+    bool ok;
+
+    sql_add(&sql, "begin; set local lock_timeout to '2s'; create publication %I for table %S",
+            run->names.publication, run->names.fence);
+    for (int i = 0; i < run->leaf_count; i++)
+        sql_add(&sql, ", only %S", run->leaves[i].qualified);
+    ok = query_exec(run->control, buf_text(&sql), err) &&
+         migration_check_definition(run, run->control, err) &&
+         migration_check_publication(run, run->control, err) &&
+         query_exec(run->control, "commit", err);
 
     if (!ok)
         query_rollback(run->control);
@@ -285,7 +291,8 @@ open_stream(Migration *run, Err *err)
                        .numeric_as_string = uses_floating_numbers(run),
                        .from_lsn = run->consistent_lsn};
 
-    repl_add_table(&tables, run->original.schema, run->original.name);
+    for (int i = 0; i < run->leaf_count; i++)
+        repl_add_table(&tables, run->leaves[i].schema, run->leaves[i].name);
     repl_add_table(&tables, "walter", run->names.fence_name);
     start.tables = buf_text(&tables);
     run->stream = stream_open(run->capture->conn, &start, err);

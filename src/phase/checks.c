@@ -94,12 +94,11 @@ const Check CHECKS_SERVER[] = {
 const Check CHECKS_FIRST[] = {
     {"kind",
      "select pg_catalog.format('%s is %s', c.oid::pg_catalog.regclass, case c.relkind"
-     "         when 'p' then 'a partitioned table' when 'v' then 'a view'"
+     "         when 'v' then 'a view'"
      "         when 'm' then 'a materialized view' when 'f' then 'a foreign table'"
      "         when 'S' then 'a sequence' when 'i' then 'an index' else 'not a table' end),"
-     "       case c.relkind when 'p' then 'Migrate its partitions one by one where their parent"
-     " allows it, or use plain ALTER TABLE.' else 'Only ordinary tables can be altered online.' end"
-     "  from pg_catalog.pg_class c where c.oid = $1 and c.relkind <> 'r'" UNUSED},
+     "       'Only ordinary and partitioned tables can be altered online.'"
+     "  from pg_catalog.pg_class c where c.oid = $1 and c.relkind not in ('r', 'p')" UNUSED},
     {"persistence",
      "select pg_catalog.format('%s is %s and leaves nothing in the WAL to follow',"
      "         c.oid::pg_catalog.regclass, case c.relpersistence when 'u' then 'unlogged'"
@@ -194,7 +193,8 @@ const Check CHECKS_TABLE[] = {
      "    select ic.relname from pg_catalog.pg_index x"
      "      join pg_catalog.pg_class ic on ic.oid = x.indexrelid where " IDENTITY_USABLE
      "     order by " IDENTITY_BEST_FIRST " limit 1) b on true"
-     " where c.oid = $1 and not exists ("
+     /* of a partitioned table it is the partitions that matter */
+     " where c.oid = $1 and c.relkind <> 'p' and not exists ("
      "    select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisvalid"
      "       and i.indimmediate and case c.relreplident when 'i' then i.indisreplident"
      "           when 'n' then false else i.indisprimary end)"

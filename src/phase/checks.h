@@ -24,6 +24,9 @@ extern const Check CHECKS_FIRST[];
 /* About the table; in order, ended by a NULL name. */
 extern const Check CHECKS_TABLE[];
 
+/* checks_tree.c: about a partitioned table and all below it; ended by a NULL name. */
+extern const Check CHECKS_TREE[];
+
 /* checks_partition.c: about a table that is a partition; ended by a NULL name. */
 extern const Check CHECKS_PARTITION[];
 

@@ -15,7 +15,9 @@
 #include "pg/copydata.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
+#include "phase/migration.h"
 #include "phase/others.h"
+#include "phase/tree.h"
 
 /*
  * What all chunks in flight may take in the memory of a decoder: half of the default
@@ -41,11 +43,22 @@ typedef enum {
     WORKER_COMMITTING
 } WorkerState;
 
+/* How far the copy of one leaf is. */
+typedef struct Part {
+    int64_t block_count; /* when the snapshot was taken, or later */
+    int64_t chunk_blocks;
+    int64_t next_block;
+    bool assigned_last;
+    int64_t rows_copied;
+    bool saw_rows; /* before the copy began anew */
+} Part;
+
 /* One pipe: a session that reads the original and one that writes the shadow. */
 typedef struct Worker {
     Conn *reader;
     Conn *writer;
     WorkerState state;
+    int leaf;
     int64_t first_block;
     int64_t end_block; /* -1: to the end of the table */
     int64_t rows_read; /* in this chunk, for naming a row that does not fit */
@@ -56,12 +69,9 @@ typedef struct Worker {
 struct Copy {
     Worker *workers;
     int worker_count;
-    int64_t block_count; /* of the original when the snapshot was taken, or later */
-    int64_t chunk_blocks;
-    int64_t next_block;
-    bool assigned_last;
+    Part *parts; /* per leaf */
+    int leaf;    /* which one chunks are taken from; all before it are assigned */
     int restarts;
-    bool saw_rows;       /* before the copy began anew */
     const char *outputs; /* quoted list of the shadow's columns that are written */
 };
 
@@ -95,38 +105,80 @@ close_worker(Worker *worker)
     *worker = (Worker){0};
 }
 
-/* How large is the table, and how many blocks make a chunk, out-of-line values included? */
+/* How many blocks make a chunk, out-of-line values included? */
+static Part
+new_part(const Migration *run, int64_t block_count, int64_t decoded_bytes, bool saw_rows)
+{
+    const int64_t chunk_bytes = IN_FLIGHT_BYTES / others_most_jobs(run);
+    Part part = {.block_count = block_count, .chunk_blocks = block_count, .saw_rows = saw_rows};
+
+    if (decoded_bytes > chunk_bytes)
+        part.chunk_blocks =
+            (int64_t)((double)block_count * (double)chunk_bytes / (double)decoded_bytes);
+    if (part.chunk_blocks < 1)
+        part.chunk_blocks = 1;
+    return part;
+}
+
+/* How large are the leaves? */
 static bool
 measure(Migration *run, Copy *copy, Err *err)
 {
-    const int64_t chunk_bytes = IN_FLIGHT_BYTES / others_most_jobs(run);
     /* of a table that nobody has analyzed, 100 rows per block are assumed */
     static const char SQL[] =
-        "select s.blocks, pg_catalog.pg_table_size(c.oid), c.reltuples,"
+        "select s.blocks, pg_catalog.pg_table_size(c.oid), greatest(c.reltuples, 0),"
         "       pg_catalog.round((case when c.reltuples > 0 and c.relpages > 0"
         "         then c.reltuples / c.relpages else 100 end * s.blocks)::numeric)"
-        "  from pg_catalog.pg_class c, lateral (select pg_catalog.pg_relation_size(c.oid) /"
+        "  from pg_catalog.unnest($1::pg_catalog.oid[]) with ordinality l (oid, number)"
+        "  join pg_catalog.pg_class c on c.oid = l.oid,"
+        "       lateral (select pg_catalog.pg_relation_size(c.oid) /"
         "         pg_catalog.current_setting('block_size')::bigint as blocks) s"
-        " where c.oid = $1::pg_catalog.oid";
-    AUTO(Text) *oid = mem_format("%u", run->original.oid);
+        " order by l.number";
+    Counters *counters = &run->counters;
     AUTO(Rows) *rows = NULL;
-    int64_t decoded_bytes;
+    BUF_AUTO(oids);
 
-    if (!query_one(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
+    tree_add_oids(run, &oids);
+    if (!query_run(run->control, SQL, (const char *const[]){buf_text(&oids), NULL}, &rows, err))
         return false;
-    copy->block_count = rows_int(rows, 0, 0);
-    decoded_bytes = rows_int(rows, 0, 1) + rows_int(rows, 0, 3) * DECODED_ROW_BYTES;
-    copy->chunk_blocks = copy->block_count;
-    if (decoded_bytes > chunk_bytes)
-        copy->chunk_blocks =
-            (int64_t)((double)copy->block_count * (double)chunk_bytes / (double)decoded_bytes);
-    if (copy->chunk_blocks < 1)
-        copy->chunk_blocks = 1;
-    run->counters.blocks_total = copy->block_count;
-    run->counters.blocks_copied = 0;
-    run->counters.rows_copied = 0;
-    run->counters.rows_estimated = rows_int(rows, 0, 2);
+    if (rows_count(rows) != run->leaf_count)
+        return err_set(err, ERR_FAILED, "a partition is gone");
+    counters->blocks_total = counters->rows_estimated = 0;
+    counters->blocks_copied = counters->rows_copied = 0;
+    for (int i = 0; i < run->leaf_count; i++) {
+        copy->parts[i] = new_part(run, rows_int(rows, i, 0),
+                                  rows_int(rows, i, 1) + rows_int(rows, i, 3) * DECODED_ROW_BYTES,
+                                  copy->parts[i].saw_rows);
+        counters->blocks_total += rows_int(rows, i, 0);
+        counters->rows_estimated += rows_int(rows, i, 2);
+    }
     return true;
+}
+
+/* As many as there are chunks, but not more than jobs. */
+static int
+choose_worker_count(const Migration *run, const Copy *copy)
+{
+    int64_t chunks = 0;
+
+    for (int i = 0; i < run->leaf_count; i++)
+        chunks += copy->parts[i].block_count / copy->parts[i].chunk_blocks + 1;
+    return chunks < others_most_jobs(run) ? (int)chunks : others_most_jobs(run);
+}
+
+static void
+say_what_comes(const Migration *run)
+{
+    const Copy *copy = run->copy;
+    const char *how = run->binary_copy || uses_insert(run) ? "" : ", as text";
+
+    if (run->leaf_count == 1)
+        log_info("copying %lld blocks in chunks of %lld, %d at a time%s",
+                 (long long)copy->parts[0].block_count, (long long)copy->parts[0].chunk_blocks,
+                 copy->worker_count, how);
+    else
+        log_info("copying %lld blocks of %d partitions in chunks, %d at a time%s",
+                 (long long)run->counters.blocks_total, run->leaf_count, copy->worker_count, how);
 }
 
 bool
@@ -136,23 +188,20 @@ copy_enter(Migration *run, Err *err)
     BUF_AUTO(outputs);
 
     run->copy = copy;
+    copy->parts = mem_new((size_t)run->leaf_count, sizeof *copy->parts);
     for (int i = 0; i < run->projection.output_count; i++)
         sql_add(&outputs, "%S%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
     copy->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
     if (!measure(run, copy, err))
         return err_wrap(err, "measuring %s", run->original.qualified);
-    copy->worker_count = others_most_jobs(run);
-    if (copy->worker_count > copy->block_count / copy->chunk_blocks + 1)
-        copy->worker_count = (int)(copy->block_count / copy->chunk_blocks) + 1;
+    copy->worker_count = choose_worker_count(run, copy);
     copy->workers = mem_new((size_t)copy->worker_count, sizeof *copy->workers);
     for (int i = 0; i < copy->worker_count; i++)
         if (!open_worker(run, &copy->workers[i], err))
             return false;
     if (!others_look(run, err))
         return false;
-    log_info("copying %lld blocks in chunks of %lld, %d at a time%s", (long long)copy->block_count,
-             (long long)copy->chunk_blocks, copy->worker_count,
-             run->binary_copy || uses_insert(run) ? "" : ", as text");
+    say_what_comes(run);
     return true;
 }
 
@@ -166,6 +215,7 @@ copy_leave(Migration *run)
     for (int i = 0; i < copy->worker_count; i++)
         close_worker(&copy->workers[i]);
     free(copy->workers);
+    free(copy->parts);
     free(copy);
     run->copy = NULL;
     /* from here on the slot alone is enough, and vacuum is free again */
@@ -181,7 +231,7 @@ add_chunk(const Migration *run, Buf *sql, const Worker *worker)
     for (int i = 0; i < run->original.column_count; i++)
         sql_add(sql, "o.%I, ", run->original.columns[i].name);
     sql_add(sql, "null::integer as %I from only %S o where ", run->projection.seq,
-            run->original.qualified);
+            run->leaves[worker->leaf].qualified);
     if (conn_version(run->control) < 140000 && worker->end_block >= 0) {
         /* no TID range scan before 14, but a TID may be looked up in an array */
         sql_add(sql,
@@ -218,6 +268,7 @@ static bool
 start_chunk(const Migration *run, Worker *worker, Err *err)
 {
     const char *format = run->binary_copy ? " (format binary)" : "";
+    const Leaf *leaf = &run->leaves[worker->leaf];
     BUF_AUTO(read);
     BUF_AUTO(write);
 
@@ -225,7 +276,7 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
     worker->state = WORKER_OPENING;
     if (uses_insert(run)) {
         add_begin(run, &write, false);
-        sql_add(&write, "insert into %S (%S) overriding system value ", run->shadow_qualified,
+        sql_add(&write, "insert into %S (%S) overriding system value ", leaf->shadow_qualified,
                 run->copy->outputs);
         add_select(run, &write, worker);
         return query_send(worker->writer, buf_text(&write), err);
@@ -237,7 +288,7 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
     buf_add_text(&read, "copy (");
     add_select(run, &read, worker);
     sql_add(&read, ") to stdout%S", format);
-    sql_add(&write, "begin; copy %S (%S) from stdin%S", run->shadow_qualified, run->copy->outputs,
+    sql_add(&write, "begin; copy %S (%S) from stdin%S", leaf->shadow_qualified, run->copy->outputs,
             format);
     return query_send(worker->reader, buf_text(&read), err) &&
            query_send(worker->writer, buf_text(&write), err);
@@ -248,14 +299,21 @@ static bool
 assign_chunk(const Migration *run, Worker *worker)
 {
     Copy *copy = run->copy;
+    Part *part;
 
-    if (copy->assigned_last || worker - copy->workers >= others_jobs(run))
+    if (worker - copy->workers >= others_jobs(run))
         return false;
-    worker->first_block = copy->next_block;
-    copy->next_block += copy->chunk_blocks;
+    while (copy->leaf < run->leaf_count && copy->parts[copy->leaf].assigned_last)
+        copy->leaf++;
+    if (copy->leaf == run->leaf_count)
+        return false;
+    part = &copy->parts[copy->leaf];
+    worker->leaf = copy->leaf;
+    worker->first_block = part->next_block;
+    part->next_block += part->chunk_blocks;
     /* the last chunk is open to the end, so that no block is missed by a measured size */
-    copy->assigned_last = copy->next_block >= copy->block_count;
-    worker->end_block = copy->assigned_last ? -1 : copy->next_block;
+    part->assigned_last = part->next_block >= part->block_count;
+    worker->end_block = part->assigned_last ? -1 : part->next_block;
     return true;
 }
 
@@ -377,27 +435,38 @@ static bool
 check_place(Migration *run, Worker *worker, bool *moved, Err *err)
 {
     Conn *holder = uses_insert(run) ? worker->writer : worker->reader;
+    const Leaf *leaf = &run->leaves[worker->leaf];
     uint32_t oid;
     uint32_t filenode;
 
-    if (!catalog_read_place(holder, &run->original, &oid, &filenode, err))
+    if (!catalog_read_place(holder, leaf->qualified, &oid, &filenode, err))
         return false;
-    if (oid != run->original.oid) {
-        err_set(err, ERR_FAILED, "table %s was replaced during the copy", run->original.qualified);
-        return false;
-    }
-    *moved = filenode != run->original_filenode;
+    if (oid != leaf->oid)
+        return err_set(err, ERR_FAILED, "table %s was replaced during the copy", leaf->qualified);
+    *moved = filenode != leaf->filenode;
     return true;
 }
 
-/* Where is the original now, and how large?  Its lock may be somebody's for a long time. */
+static bool
+find_leaves(Migration *run, Err *err)
+{
+    for (int i = 0; i < run->leaf_count; i++) {
+        Leaf *leaf = &run->leaves[i];
+        uint32_t before = leaf->filenode;
+        uint32_t oid;
+
+        if (!catalog_read_place(run->control, leaf->qualified, &oid, &leaf->filenode, err))
+            return false;
+        leaf->place_changed = leaf->place_changed || leaf->filenode != before;
+    }
+    return true;
+}
+
+/* Where are the leaves now, and how large?  A lock on one may be somebody's for a long time. */
 static bool
 find_again(Migration *run, Copy *copy, Err *err)
 {
-    uint32_t oid;
-
-    while (!migration_follow_definition(run, run->control, err) ||
-           !catalog_read_place(run->control, &run->original, &oid, &run->original_filenode, err) ||
+    while (!migration_follow_definition(run, run->control, err) || !find_leaves(run, err) ||
            !measure(run, copy, err)) {
         if (err->kind != ERR_RETRY)
             return false;
@@ -408,45 +477,56 @@ find_again(Migration *run, Copy *copy, Err *err)
     return true;
 }
 
+/* Did the worker see a row of its leaf? */
+static void
+note_rows(Copy *copy, const Worker *worker)
+{
+    Part *part = &copy->parts[worker->leaf];
+
+    part->saw_rows = part->saw_rows || (worker->state != WORKER_IDLE && worker->rows_read > 0);
+}
+
 /*
  * VACUUM FULL and CLUSTER renumber all blocks: empty the shadow and copy again.  After a TRUNCATE
  * the snapshot sees no row any more; where it saw some before, only a TRUNCATE in the stream
  * justifies that.
  */
 static bool
-restart(Migration *run, Err *err)
+restart(Migration *run, int moved, Err *err)
 {
     Copy *copy = run->copy;
-    AUTO(Text) *sql = sql_build("truncate only %S", run->shadow_qualified);
+    BUF_AUTO(sql);
 
     if (++copy->restarts > RESTARTS_MAX)
         return err_set(err, ERR_FAILED, "%s was rewritten again and again during the copy",
-                       run->original.qualified);
-    log_warning("%s was rewritten or emptied during the copy; copying it again",
-                run->original.qualified);
+                       run->leaves[moved].qualified);
+    log_warning("%s was rewritten or emptied during the copy; copying %s again",
+                run->leaves[moved].qualified, run->leaf_count == 1 ? "it" : "all partitions");
     /* first our own locks: somebody may wait for them, and we for him */
     for (int i = 0; i < copy->worker_count; i++) {
-        copy->saw_rows = copy->saw_rows || copy->workers[i].rows_read > 0;
+        note_rows(copy, &copy->workers[i]);
         close_worker(&copy->workers[i]);
     }
-    copy->saw_rows = copy->saw_rows || run->counters.rows_copied > 0;
+    for (int i = 0; i < run->leaf_count; i++) {
+        copy->parts[i].saw_rows = copy->parts[i].saw_rows || copy->parts[i].rows_copied > 0;
+        sql_add(&sql, "%Sonly %S", i == 0 ? "truncate " : ", ", run->leaves[i].shadow_qualified);
+    }
     if (!find_again(run, copy, err))
         return false;
     for (int i = 0; i < copy->worker_count; i++)
         if (!open_worker(run, &copy->workers[i], err))
             return false;
-    copy->next_block = 0;
-    copy->assigned_last = false;
-    run->place_changed = true;
-    return query_exec(copy->workers[0].writer, sql, err);
+    copy->leaf = 0;
+    return query_exec(copy->workers[0].writer, buf_text(&sql), err);
 }
 
 /* All chunks are committed. */
 static Step
 finish_copy(Migration *run, Err *err)
 {
-    if (run->copy->saw_rows && run->counters.rows_copied == 0)
-        apply_expect_truncate(run->apply);
+    for (int i = 0; i < run->leaf_count; i++)
+        if (run->copy->parts[i].saw_rows && run->copy->parts[i].rows_copied == 0)
+            apply_expect_truncate(run->apply, i);
     return migration_check_step(run, STEP_DONE, err);
 }
 
@@ -458,7 +538,7 @@ advance_checking(Migration *run, Worker *worker, Err *err)
     if (!check_place(run, worker, &moved, err))
         return false;
     if (moved)
-        return restart(run, err);
+        return restart(run, worker->leaf, err);
     if (worker->reader != NULL && !query_exec(worker->reader, "commit", err))
         return false;
     worker->state = WORKER_CLOSING;
@@ -484,13 +564,15 @@ advance_closing(Migration *run, Worker *worker, Err *err)
 static bool
 advance_committing(Migration *run, Worker *worker, Err *err)
 {
-    int64_t end = worker->end_block < 0 ? run->copy->block_count : worker->end_block;
+    Part *part = &run->copy->parts[worker->leaf];
+    int64_t end = worker->end_block < 0 ? part->block_count : worker->end_block;
 
     if (!query_is_done(worker->writer))
         return true;
     if (!query_finish(worker->writer, NULL, err))
         return false;
     run->others.own_writes++;
+    part->rows_copied += worker->rows_written;
     run->counters.rows_copied += worker->rows_written;
     run->counters.blocks_copied += end > worker->first_block ? end - worker->first_block : 0;
     worker->state = WORKER_IDLE;
@@ -540,7 +622,7 @@ copy_step(Migration *run, Err *err)
         moved = moved || copy->workers[i].state != before;
         busy = busy || copy->workers[i].state != WORKER_IDLE;
     }
-    if (!busy && copy->assigned_last)
+    if (!busy && copy->leaf == run->leaf_count)
         return finish_copy(run, err);
     if (!migration_check_now_and_then(run, err) || !others_look(run, err))
         return STEP_FAILED;

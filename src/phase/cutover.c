@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 #include "phase/apply.h"
 #include "phase/definition.h"
 #include "phase/dependents.h"
@@ -48,11 +49,14 @@ struct Cutover {
 static bool
 keep_autovacuum_off(Migration *run, Err *err)
 {
-    AUTO(Text) *sql = sql_build("begin; set local lock_timeout to %D;"
-                                "alter table %S set (autovacuum_enabled = false); commit",
-                                run->cutover->locks.patient_ms, run->shadow_qualified);
+    BUF_AUTO(sql);
 
-    if (query_exec(run->cutover->conn, sql, err))
+    sql_add(&sql, "begin; set local lock_timeout to %D;", run->cutover->locks.patient_ms);
+    for (int i = 0; i < run->leaf_count; i++)
+        sql_add(&sql, "alter table %S set (autovacuum_enabled = false);",
+                run->leaves[i].shadow_qualified);
+    buf_add_text(&sql, "commit");
+    if (query_exec(run->cutover->conn, buf_text(&sql), err))
         return true;
     query_rollback(run->cutover->conn);
     if (err->kind != ERR_RETRY)
@@ -189,10 +193,12 @@ look_before_locking(Migration *run, Err *err)
     }
     for (int i = 0; i < (run->counters.lock_attempts == 0 ? 2 : 1); i++) {
         AUTO(Text) *grants = NULL;
+        BUF_AUTO(tree_grants);
 
         if (!migration_follow_definition(run, run->cutover->conn, err) ||
             !migration_check_publication(run, run->cutover->conn, err) ||
-            !definition_read_grants(run, run->cutover->conn, &grants, err))
+            !definition_read_grants(run, run->cutover->conn, &grants, err) ||
+            !definition_read_tree_grants(run, run->cutover->conn, &tree_grants, err))
             return false;
     }
     return true;
@@ -215,7 +221,8 @@ static bool
 read_privileges(Migration *run, char **privileges, Err *err)
 {
     static const char SQL[] =
-        "select pg_catalog.concat_ws(' ', c.relacl, (select pg_catalog.string_agg("
+        "select pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relacl, (select "
+        "pg_catalog.string_agg("
         "           pg_catalog.concat_ws(' ', a.attnum, a.attacl), ' ' order by a.attnum)"
         "         from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attacl is not "
         "null),"
@@ -224,8 +231,8 @@ read_privileges(Migration *run, char **privileges, Err *err)
         "           on s.oid = d.objid and s.relkind = 'S'"
         "         where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
         "          and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-        "          and d.refobjid = c.oid and d.deptype = 'i'))"
-        "  from pg_catalog.pg_class c where c.oid = $1::pg_catalog.oid";
+        "          and d.refobjid = c.oid and d.deptype = 'i')), ' ' order by c.oid)"
+        "  from pg_catalog.pg_class c where c.oid in " TREE_OIDS;
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Rows) *rows = NULL;
 
@@ -235,23 +242,38 @@ read_privileges(Migration *run, char **privileges, Err *err)
     return true;
 }
 
+/* All the old ones go before any new one comes: a name may have gone from one table to another. */
+static void
+add_moves(const Migration *run, Buf *sql)
+{
+    sql_add(sql, "alter table %S set schema %I;", run->original.qualified, run->names.schema);
+    for (int i = 0; i < run->branch_count; i++)
+        sql_add(sql, "alter table %S set schema %I;", run->branches[i].original.qualified,
+                run->names.schema);
+    sql_add(sql, "alter table %S set schema %I;", run->shadow_qualified, run->original.schema);
+    for (int i = 0; i < run->branch_count; i++)
+        sql_add(sql, "alter table %S set schema %I;", run->branches[i].shadow_qualified,
+                run->branches[i].original.schema);
+}
+
 /* Everything between the drained stream and COMMIT, in one message. */
 static bool
 build_swap(Migration *run, Buf *sql, Err *err)
 {
     AUTO(Text) *grants = NULL;
     AUTO(Text) *phase = state_phase_sql(&run->names, "swapped");
+    BUF_AUTO(tree_grants);
 
-    if (!definition_read_grants(run, run->cutover->conn, &grants, err))
+    if (!definition_read_grants(run, run->cutover->conn, &grants, err) ||
+        !definition_read_tree_grants(run, run->cutover->conn, &tree_grants, err))
         return false;
     /* no SET ROLE: partners may have other owners, and a member of all of them may do all of it */
     add_list(sql, &run->definition.swap);
     /* whoever granted something grants it again, and must find the table for that */
-    if (grants[0] != '\0')
+    if (grants[0] != '\0' || tree_grants.len > 0)
         sql_add(sql, "grant usage on schema %I to public;", run->names.shadow_schema);
-    sql_add(sql, "%Salter table %S set schema %I; alter table %S set schema %I;", grants,
-            run->original.qualified, run->names.schema, run->shadow_qualified,
-            run->original.schema);
+    sql_add(sql, "%S%S", grants, buf_text(&tree_grants));
+    add_moves(run, sql);
     add_list(sql, &run->definition.moved);
     if (run->cutover->refresh[0] != '\0')
         sql_add(sql, "%S;", run->cutover->refresh);

@@ -156,7 +156,7 @@ static const char SQL_STRIP[] =
     "    from pg_catalog.pg_class t join pg_catalog.pg_class c on c.relnamespace = t.relnamespace"
     "     and c.relkind = 'r' and c.oid <> t.oid"
     "    join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-    "   where t.oid = $1::pg_catalog.oid"
+    "   where t.oid = $1::pg_catalog.oid and not c.relispartition"
     ") s (step, sql) order by step";
 
 /* The counterpart of SQL_STRIP for what is neither index, key nor trigger. */
@@ -165,6 +165,11 @@ static const char SQL_FLAGS[] =
     "         pg_catalog.pg_get_constraintdef(oid))"
     "  from pg_catalog.pg_constraint"
     " where conrelid = $1::pg_catalog.oid and contype = 'c' and not convalidated"
+    /* in a tree it comes with the parent's, which is in the same schema */
+    "   and not (coninhcount > 0 and exists (select from pg_catalog.pg_inherits i"
+    "     join pg_catalog.pg_class p on p.oid = i.inhparent"
+    "     join pg_catalog.pg_class c on c.oid = i.inhrelid and c.relnamespace = p.relnamespace"
+    "    where i.inhrelid = conrelid))"
     " union all"
     " select pg_catalog.format('comment on constraint %I on %s is %L', conname, $2,"
     "         pg_catalog.obj_description(oid, 'pg_constraint'))"
@@ -192,6 +197,7 @@ static const char SQL_FLAGS[] =
     "          where c.oid = $1::pg_catalog.oid"
     "          having pg_catalog.bool_or(o.option_name = 'autovacuum_enabled')),"
     "         pg_catalog.format('alter table %s reset (autovacuum_enabled)', $2))"
+    "  from pg_catalog.pg_class where oid = $1::pg_catalog.oid and relkind <> 'p'"
     " union all"
     " select pg_catalog.format('alter table %s enable row level security', $2)"
     "  from pg_catalog.pg_class where oid = $1::pg_catalog.oid and relrowsecurity"
@@ -256,8 +262,8 @@ definition_shared_columns(const Migration *run, Buf *originals, Buf *shadows)
     buf_add_text(shadows, shadows->len == 0 ? "{}" : "}");
 }
 
-static bool
-clone_triggers(Migration *run, Conn *conn, Err *err)
+bool
+definition_clone_triggers(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, NULL);
     AUTO(Rows) *rows = NULL;
@@ -281,24 +287,33 @@ clone_triggers(Migration *run, Conn *conn, Err *err)
 }
 
 bool
-definition_clone(Migration *run, Conn *conn, Err *err)
+definition_clone_columns(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, NULL);
 
-    if (definition_run(conn, SQL_CLONE_COLUMNS, &subject, err) &&
-        definition_run(conn, SQL_CLONE_CHECKS, &subject, err) &&
+    return definition_run(conn, SQL_CLONE_COLUMNS, &subject, err) &&
+           definition_run(conn, SQL_CLONE_CHECKS, &subject, err);
+}
+
+bool
+definition_clone(Migration *run, Conn *conn, Err *err)
+{
+    if (definition_clone_columns(run, conn, err) && definition_create_branches(run, conn, err) &&
         definition_clone_sequences(run, conn, err) && definition_clone_indexes(run, conn, err) &&
-        definition_clone_keys(run, conn, err) && clone_triggers(run, conn, err) &&
+        definition_clone_branch_indexes(run, conn, err) &&
+        definition_clone_branch_keys(run, conn, err) && definition_clone_keys(run, conn, err) &&
+        definition_clone_triggers(run, conn, err) &&
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
         definition_clone_publications(run, conn, err) && identity_clone(run, conn, err) &&
-        dependents_clone(run, conn, err) && definition_clone_partition(run, conn, err))
+        dependents_clone(run, conn, err) && definition_clone_partition(run, conn, err) &&
+        definition_clone_branches(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
 
-static bool
-read_triggers(Migration *run, Conn *conn, Err *err)
+bool
+definition_read_triggers(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
     AUTO(Rows) *rows = NULL;
@@ -327,22 +342,39 @@ read_owner(Migration *run)
 }
 
 bool
-definition_read(Migration *run, Conn *conn, Err *err)
+definition_read_surface(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
+
+    return definition_list(run, conn, SQL_SURFACE, &subject, &run->definition.surface, err);
+}
+
+bool
+definition_read_flags(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
+
+    return definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err);
+}
+
+bool
+definition_read(Migration *run, Conn *conn, Err *err)
+{
     AUTO(Text) *identity = identity_restore_sql(run);
 
     definition_add(run, &run->definition.swap, identity);
-    if (definition_list(run, conn, SQL_SURFACE, &subject, &run->definition.surface, err) &&
-        definition_read_indexes(run, conn, err) && definition_drop_old_keys(run, conn, err) &&
-        definition_list(run, conn, SQL_FLAGS, &subject, &run->definition.swap, err) &&
+    if (definition_read_surface(run, conn, err) && definition_read_indexes(run, conn, err) &&
+        definition_drop_old_keys(run, conn, err) && definition_read_flags(run, conn, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
-        read_triggers(run, conn, err) && definition_read_hidden_triggers(run, conn, err) &&
+        definition_read_tree_keys(run, conn, err) && definition_read_triggers(run, conn, err) &&
+        definition_read_hidden_triggers(run, conn, err) &&
         definition_read_partition(run, conn, err) && definition_read_sequences(run, conn, err) &&
         dependents_read(run, conn, err) && definition_read_rules(run, conn, err) &&
         definition_read_statistics(run, conn, err) &&
         definition_read_publications(run, conn, err) &&
-        definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err)) {
+        definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err) &&
+        definition_read_branches(run, conn, err) &&
+        definition_drop_other_statistics(run, conn, err)) {
         read_owner(run);
         return true;
     }
@@ -350,15 +382,22 @@ definition_read(Migration *run, Conn *conn, Err *err)
 }
 
 bool
+definition_strip_table(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
+
+    return definition_run(conn, SQL_STRIP, &subject, err);
+}
+
+bool
 definition_strip(Migration *run, Conn *conn, Err *err)
 {
     AUTO(Text) *drop = sql_build("drop schema %I cascade; alter table %S owner to %I",
                                  run->names.rehearsal, run->shadow_qualified, run->original.owner);
-    SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, NULL);
 
     /* the cascade ends in the rehearsal schema and the shadow's foreign keys into it */
     if (definition_strip_partition(run, conn, err) && query_exec(conn, drop, err) &&
-        definition_run(conn, SQL_STRIP, &subject, err))
+        definition_strip_table(run, conn, err) && definition_strip_branches(run, conn, err))
         return true;
     return err_wrap(err, "preparing the shadow table for the load");
 }

@@ -49,6 +49,9 @@ NODISCARD bool definition_list_indexes(Migration *run, Conn *conn, uint32_t oid,
  */
 NODISCARD bool definition_read_grants(Migration *run, Conn *conn, char **sql, Err *err);
 
+/* Append the same for the tables below a partitioned original. */
+NODISCARD bool definition_read_tree_grants(Migration *run, Conn *conn, Buf *sql, Err *err);
+
 /*
  * The operator that says whether two values of the column's type are equal, as SQL
  * ("operator(pg_catalog.=)"), in the run's arena.  NULL on failure.

@@ -21,7 +21,9 @@ static const char SQL_INDEXES[] =
     "           pg_catalog.quote_literal('') end as after,"
     "         pg_catalog.pg_get_indexdef(ic.oid) as def,"
     "         'CREATE ' || case when x.indisunique then 'UNIQUE ' else '' end || 'INDEX '"
-    "           || pg_catalog.quote_ident(ic.relname) || ' ON ' as prefix,"
+    "           || pg_catalog.quote_ident(ic.relname) || ' ON '"
+    "           || case tc.relkind when 'p' then 'ONLY ' else '' end as prefix,"
+    "         tc.relkind = 'p' as is_partitioned,"
     "         pg_catalog.format('%I.%I', tn.nspname, tc.relname) as owner_table,"
     "         pg_catalog.pg_relation_size(ic.oid) as size"
     "    from pg_catalog.pg_index x"
@@ -33,12 +35,14 @@ static const char SQL_INDEXES[] =
     "    left join pg_catalog.pg_tablespace ts on ts.oid = ic.reltablespace"
     "   where x.indrelid = $1::pg_catalog.oid"
     ")"
-    "select case when contype is distinct from 'x' then"
+    "select case when contype is null or (contype <> 'x' and not is_partitioned) then"
     "         pg_catalog.concat(before, prefix, $2::text,"
     "           pg_catalog.substr(def, pg_catalog.length(prefix || owner_table) + 1), after) end,"
-    "       case when contype = 'x' then"
+    /* of a partitioned table nothing is built, so it cannot be built before */
+    "       case when contype = 'x' or (is_partitioned and contype is not null) then"
     "         pg_catalog.concat(before,"
-    "           pg_catalog.format('alter table %s add constraint %I %s', $2, conname,"
+    "           pg_catalog.format('alter table %s%s add constraint %I %s',"
+    "             case when is_partitioned then 'only ' else '' end, $2, conname,"
     "                             pg_catalog.pg_get_constraintdef(con)), after)"
     "       when contype is not null then"
     "         pg_catalog.format('alter table %s add constraint %I %s using index %I%s%s', $2,"
@@ -65,7 +69,7 @@ static const char SQL_INDEXES[] =
     "         case when indisreplident"
     "           then pg_catalog.format('alter table %s replica identity using index %I', $2,"
     "                relname) end),"
-    "       coalesce(contype in ('u', 'x') and condeferrable, false)"
+    "       coalesce(contype in ('u', 'x') and condeferrable, false), is_partitioned"
     "  from i order by exists (select from pg_catalog.pg_constraint f where f.contype = 'f'"
     "    and f.conindid = i.oid) desc, size desc, relname";
 
@@ -113,8 +117,8 @@ definition_clone_indexes(Migration *run, Conn *conn, Err *err)
     return true;
 }
 
-static bool
-read_indexes(Migration *run, Conn *conn, Err *err)
+bool
+definition_read_own_indexes(Migration *run, Conn *conn, Err *err)
 {
     AUTO(Text) *schema = sql_build("%I", run->names.shadow_schema);
     SUBJECT_AUTO(subject, run->shadow.oid, run->shadow_qualified, schema);
@@ -124,7 +128,10 @@ read_indexes(Migration *run, Conn *conn, Err *err)
     if (!query_run(conn, SQL_INDEXES, subject.params, &rows, err))
         return false;
     for (int row = 0; row < rows_count(rows); row++) {
-        definition_add(run, &definition->indexes, rows_text(rows, row, 0));
+        /* that of a partitioned table takes over those of its partitions, so it comes after them */
+        definition_add(run,
+                       rows_bool(rows, row, 4) ? &definition->constraints : &definition->indexes,
+                       rows_text(rows, row, 0));
         definition_add(run, &definition->constraints, rows_text(rows, row, 1));
         if (rows_bool(rows, row, 3))
             definition->has_deferrable = true;
@@ -171,10 +178,10 @@ has_key_index(const Migration *run, Conn *conn, bool *found, Err *err)
  * Without a unique index on the key, rows could neither be found quickly nor be told apart.  It is
  * built on the empty shadow at once, because not every type that a key may get can be indexed.
  */
-static bool
-ensure_key_index(Migration *run, Conn *conn, Err *err)
+bool
+definition_ensure_key_index(Migration *run, Conn *conn, Err *err)
 {
-    AUTO(Text) *name = mem_format("%s_key", run->names.schema);
+    AUTO(Text) *name = mem_format("%s_key_%u", run->names.schema, run->original.oid);
     AUTO(Text) *drop = sql_build("drop index %I.%I", run->names.shadow_schema, name);
     BUF_AUTO(create);
     bool found;
@@ -224,6 +231,12 @@ read_key_operators(Migration *run, Conn *conn, Err *err)
 bool
 definition_read_indexes(Migration *run, Conn *conn, Err *err)
 {
-    return read_indexes(run, conn, err) && ensure_key_index(run, conn, err) &&
+    if (!definition_read_branch_shapes(run, conn, err) ||
+        !definition_read_branch_indexes(run, conn, err) ||
+        !definition_read_own_indexes(run, conn, err) ||
+        !definition_attach_branch_indexes(run, conn, err))
+        return false;
+    /* rows are found in the leaves */
+    return (run->is_parent || definition_ensure_key_index(run, conn, err)) &&
            read_key_operators(run, conn, err);
 }

@@ -10,6 +10,7 @@
  *   definition_publication.c  membership in publications
  *   definition_extension.c  membership in extensions
  *   definition_partition.c  the place of a partition in its parent
+ *   definition_tree.c  the tables below a partitioned one
  *
  * Two parameters come first in nearly every query: $1 the oid of the table that is read, $2 the
  * table that its SQL is to be about, quoted and qualified.
@@ -45,9 +46,37 @@ NODISCARD bool definition_list(Migration *run, Conn *conn, const char *query,
 /* Append a text unless it is NULL or empty. */
 void definition_add(Migration *run, SqlList *list, const char *text);
 
+/* definition.c; each of these is about one table, and so can be about one of a tree */
+NODISCARD bool definition_clone_columns(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_clone_triggers(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_surface(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_flags(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_triggers(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_strip_table(Migration *run, Conn *conn, Err *err);
+
+/* definition_tree.c; all of these do nothing for an ordinary table */
+/* The bare clones of all tables below the original, attached to each other. */
+NODISCARD bool definition_create_branches(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_clone_branch_indexes(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_clone_branch_keys(Migration *run, Conn *conn, Err *err);
+/* Theirs, and then those of the original that these are to become. */
+NODISCARD bool definition_read_tree_keys(Migration *run, Conn *conn, Err *err);
+/* What else hangs on them. */
+NODISCARD bool definition_clone_branches(Migration *run, Conn *conn, Err *err);
+/* Leaves the shapes of the altered branches in run->branches. */
+NODISCARD bool definition_read_branch_shapes(Migration *run, Conn *conn, Err *err);
+/* Theirs, and the statements that attach them to those of their parents. */
+NODISCARD bool definition_read_branch_indexes(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_attach_branch_indexes(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_branches(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_strip_branches(Migration *run, Conn *conn, Err *err);
+
 /* definition_index.c */
 NODISCARD bool definition_clone_indexes(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_indexes(Migration *run, Conn *conn, Err *err);
+/* Those of the table that the shadow is, and one on its key where it has none. */
+NODISCARD bool definition_read_own_indexes(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_ensure_key_index(Migration *run, Conn *conn, Err *err);
 
 /* definition_keys.c */
 NODISCARD bool definition_clone_keys(Migration *run, Conn *conn, Err *err);
@@ -55,8 +84,11 @@ NODISCARD bool definition_clone_keys(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_keys_of(Migration *run, Conn *conn, uint32_t oid, const char *clone,
                                         Err *err);
 NODISCARD bool definition_read_keys(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_parent_keys(Migration *run, Conn *conn, Err *err);
 /* Which foreign keys may be violated by rows that are there already. */
 NODISCARD bool definition_read_key_checks(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_drop_own_keys(Migration *run, Conn *conn, Err *err);
+/* The same, and the tables at the other ends become partners. */
 NODISCARD bool definition_drop_old_keys(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_clone_hidden_triggers(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *err);
@@ -79,6 +111,8 @@ NODISCARD bool definition_read_rules(Migration *run, Conn *conn, Err *err);
 /* definition_statistics.c */
 NODISCARD bool definition_clone_statistics(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_statistics(Migration *run, Conn *conn, Err *err);
+/* After all others: objects that have lost their originals meanwhile. */
+NODISCARD bool definition_drop_other_statistics(Migration *run, Conn *conn, Err *err);
 
 /* definition_publication.c */
 NODISCARD bool definition_clone_publications(Migration *run, Conn *conn, Err *err);

@@ -246,6 +246,35 @@ definition_clone_keys(Migration *run, Conn *conn, Err *err)
     return definition_clone_keys_of(run, conn, run->original.oid, run->shadow_qualified, err);
 }
 
+/* Is the table one partition in its place, which ATTACH PARTITION gives its parent's keys? */
+static bool
+is_attached(const Migration *run)
+{
+    return run->definition.partition.parent != NULL;
+}
+
+/*
+ * The keys of a partitioned table, made when those of its leaves are validated: it takes these over
+ * as they are.
+ */
+bool
+definition_read_parent_keys(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, run->original.qualified, run->names.rehearsal);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_KEYS, subject.params, &rows, err))
+        return false;
+    for (int row = 0; row < rows_count(rows); row++) {
+        /* those of its own alone: the server makes what comes from a parent, with the parent's */
+        if (!rows_bool(rows, row, 5) || rows_bool(rows, row, 7))
+            continue;
+        sql_list_add(run, &run->definition.finish, rows_text(rows, row, 0));
+        definition_add(run, &run->definition.finish, rows_text(rows, row, 2));
+    }
+    return true;
+}
+
 /*
  * A key is re-created NOT VALID in the swap, and validated afterwards where it was valid.  But
  * ATTACH PARTITION only takes a valid one for the parent's.
@@ -265,7 +294,7 @@ definition_read_keys(Migration *run, Conn *conn, Err *err)
             .add = rows_text(rows, row, 0),
             .comment = rows_text(rows, row, 2),
         };
-        bool inherited = rows_bool(rows, row, 7);
+        bool inherited = rows_bool(rows, row, 7) && is_attached(run);
         AUTO(Text) *add =
             mem_format("%s%s", rows_text(rows, row, 0), inherited ? "" : " not valid");
         AUTO(Text) *validate =
@@ -273,6 +302,9 @@ definition_read_keys(Migration *run, Conn *conn, Err *err)
                       rows_bool(rows, row, 5) ? run->original.qualified : rows_text(rows, row, 6),
                       rows_text(rows, row, 4));
 
+        /* before 18 that of a partitioned table cannot be NOT VALID */
+        if (rows_bool(rows, row, 5) && run->is_parent)
+            continue;
         if (rows_bool(rows, row, 8)) {
             if (!definition_read_partitioned_key(run, conn, &partitioned, err))
                 return false;
@@ -343,6 +375,9 @@ definition_read_key_checks(Migration *run, Conn *conn, Err *err)
     for (int row = 0; row < rows_count(rows); row++) {
         const char *before = rows_text(rows, row, 2);
 
+        /* in a tree it is checked with that of the parent */
+        if (rows_bool(rows, row, 3) && !is_attached(run))
+            continue;
         if (rows_bool(rows, row, 3)) {
             sql_list_add(run, &run->definition.partition.keys, rows_text(rows, row, 4));
             sql_list_add(run, &run->definition.partition.key_checks, rows_text(rows, row, 0));
@@ -353,13 +388,20 @@ definition_read_key_checks(Migration *run, Conn *conn, Err *err)
 }
 
 bool
-definition_drop_old_keys(Migration *run, Conn *conn, Err *err)
+definition_drop_own_keys(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->original.oid, NULL, NULL);
 
-    if (!definition_list(run, conn, SQL_DROP_KEYS, &subject, &run->definition.swap, err))
+    return definition_list(run, conn, SQL_DROP_KEYS, &subject, &run->definition.swap, err);
+}
+
+bool
+definition_drop_old_keys(Migration *run, Conn *conn, Err *err)
+{
+    const Subject subject = {.params = {run->names.rehearsal}};
+
+    if (!definition_drop_own_keys(run, conn, err))
         return false;
-    subject.params[0] = run->names.rehearsal;
     return definition_list(run, conn, SQL_PARTNERS, &subject, &run->definition.partners, err);
 }
 

@@ -113,9 +113,15 @@ definition_read_statistics(Migration *run, Conn *conn, Err *err)
 {
     SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, run->names.schema);
     SUBJECT_AUTO(shadow, run->shadow.oid, NULL, NULL);
-    const Subject schema = {.params = {run->names.shadow_schema}};
 
     return definition_list(run, conn, SQL_SURFACE, &shadow, &run->definition.surface, err) &&
-           definition_list(run, conn, SQL_STATISTICS, &subject, &run->definition.swap, err) &&
-           definition_list(run, conn, SQL_DROP_REST, &schema, &run->definition.swap, err);
+           definition_list(run, conn, SQL_STATISTICS, &subject, &run->definition.swap, err);
+}
+
+bool
+definition_drop_other_statistics(Migration *run, Conn *conn, Err *err)
+{
+    const Subject schema = {.params = {run->names.shadow_schema}};
+
+    return definition_list(run, conn, SQL_DROP_REST, &schema, &run->definition.swap, err);
 }

@@ -19,7 +19,7 @@ static const char SQL_CHOOSE[] =
     "         when 'f' then 'full' else 'nothing' end"
     "  from pg_catalog.pg_class c join pg_catalog.pg_index x on " IDENTITY_USABLE
     "  join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
-    " where c.oid = $1::pg_catalog.oid and c.relreplident in ('d', 'f', 'n')"
+    " where c.oid = $1::pg_catalog.oid and c.relkind = 'r' and c.relreplident in ('d', 'f', 'n')"
     "   and not exists (select from pg_catalog.pg_index i where i.indrelid = c.oid and i.indisvalid"
     "       and i.indimmediate and i.indisprimary and c.relreplident <> 'n')"
     " order by " IDENTITY_BEST_FIRST " limit 1";

@@ -114,7 +114,8 @@ read_views(Migration *run, Locks *locks, Err *err)
 /*
  * To begin with, the original comes between the tables that it references and those that reference
  * it: so most transactions come along.  A partition's parent comes first of all, for whoever asks
- * the parent has it before the partitions; the default partition is the last that he comes to.
+ * the parent has it before the partitions; the default partition is the last that he comes to.  So
+ * it is with a partitioned original: when it is locked, nobody comes to its partitions through it.
  */
 static bool
 read_tables(Migration *run, Locks *locks, Err *err)
@@ -129,8 +130,8 @@ read_tables(Migration *run, Locks *locks, Err *err)
     int first = run->definition.views.count;
     int last;
 
-    locks->table_count =
-        first + partners->count + 1 + (partition->parent != NULL) + (partition->sibling != NULL);
+    locks->table_count = first + partners->count + 1 + run->branch_count +
+                         (partition->parent != NULL) + (partition->sibling != NULL);
     locks->tables = arena_alloc(run->arena, (size_t)locks->table_count * sizeof *locks->tables);
     last = locks->table_count - 1;
     if (partition->parent != NULL)
@@ -147,6 +148,9 @@ read_tables(Migration *run, Locks *locks, Err *err)
             new_table(run, name, (uint32_t)rows_int(rows, 0, 0));
     }
     locks->tables[first] = new_table(run, run->original.qualified, run->original.oid);
+    for (int i = 0; i < run->branch_count; i++)
+        locks->tables[first + 1 + i] =
+            new_table(run, run->branches[i].original.qualified, run->branches[i].original.oid);
     return read_views(run, locks, err) && add_sequences(run, locks, err);
 }
 

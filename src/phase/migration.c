@@ -122,12 +122,11 @@ static bool
 check_not_rewritten(Migration *run, Conn *conn, Err *err)
 {
     AUTO(Text) *column_rows = NULL;
-    uint32_t oid_now;
-    uint32_t filenode;
+    AUTO(Text) *files = NULL;
 
-    if (!catalog_read_place(conn, &run->original, &oid_now, &filenode, err))
+    if (!catalog_read_files(conn, run->original.oid, &files, err))
         return false;
-    if (filenode == run->first_filenode)
+    if (strcmp(files, run->original_files) == 0)
         return true;
     if (!catalog_read_column_rows(conn, run->original.oid, &column_rows, err))
         return false;
@@ -490,6 +489,7 @@ perform_run(const Settings *settings, Err *err)
     free(run.shadow_body);
     free(run.deferred_digest);
     free(run.original_column_rows);
+    free(run.original_files);
     free(run.publication_mark);
     arena_free(run.arena);
     return ok;

@@ -14,6 +14,7 @@
 #include "base/loop.h"
 #include "ctl/settings.h"
 #include "ctl/state.h"
+#include "decoder.h"
 #include "pg/catalog.h"
 #include "pg/conn.h"
 #include "plan/ddl.h"
@@ -137,6 +138,35 @@ typedef struct Identity {
     bool is_set;
 } Identity;
 
+/*
+ * A table whose rows are copied and followed: the original itself, or, where that is partitioned,
+ * one of its partitions.  All of them have the columns of the original, by name and type; only the
+ * order may be another.  So there is one projection, and one row format, for all.
+ */
+typedef struct Leaf {
+    uint32_t oid;
+    const char *schema;    /* unquoted */
+    const char *name;      /* unquoted */
+    const char *qualified; /* quoted: schema.name */
+    const char *shadow_qualified;
+    const DecoderTable *stream; /* its columns in their own order, as the stream sends them */
+    const int *order;   /* per column of the original: its place there; NULL = the same one */
+    uint32_t filenode;  /* when the copy began */
+    bool place_changed; /* it was rewritten during the copy, which began anew */
+} Leaf;
+
+/* A table below a partitioned original; parents come before their partitions. */
+typedef struct Branch {
+    TableShape original;
+    TableShape shadow; /* its oid from the beginning, the rest once the ALTER was rehearsed */
+    const char *shadow_qualified;
+    int parent;        /* index of the branch that it is a partition of, -1 = of the original */
+    const char *bound; /* "FOR VALUES ..." or "DEFAULT" */
+    const char *key;   /* "RANGE (d)"; NULL = it is a leaf */
+    int *origin;       /* as in the run's projection, between the two shapes here */
+    int *shadow_key;   /* as the run's, in the shape here */
+} Branch;
+
 typedef struct Migration {
     const Settings *settings;
     ConnTarget target;
@@ -149,7 +179,12 @@ typedef struct Migration {
     const char *phase;
     Ddl ddl;
     TableShape original;
-    uint32_t original_filenode;
+    Leaf *leaves; /* an ordinary table is its own only leaf */
+    int leaf_count;
+    bool is_parent;            /* the original is a partitioned table ... */
+    const char *partition_key; /* ... by "RANGE (d)" */
+    Branch *branches;          /* all tables below a partitioned original, the leaves among them */
+    int branch_count;
     char *original_digest;
     char *original_body;     /* see catalog_read_body */
     char *shadow_body;       /* the same of the empty shadow */
@@ -158,7 +193,7 @@ typedef struct Migration {
     bool definition_renewed; /* see refresh_definition; whoever keeps copies reads them anew */
     IndexState indexes;
     char *original_column_rows; /* see catalog_read_column_rows */
-    uint32_t first_filenode;    /* of the original when the run began */
+    char *original_files;       /* see catalog_read_files, when the run began */
     char *publication_mark;     /* see migration_check_publication; NULL before there is one */
     Identity identity;
     TableShape shadow;
@@ -184,7 +219,6 @@ typedef struct Migration {
     const char *copied_xid; /* snapshots from before this transaction lack copied rows */
     bool keys_checked;      /* the rows fit the foreign keys, see keycheck.h */
     bool matviews_built;    /* see matviews.h */
-    bool place_changed;     /* the original was rewritten during the copy, which began anew */
     bool swapped;
     Others others;
     Counters counters;

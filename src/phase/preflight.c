@@ -7,9 +7,12 @@
 #include "base/log.h"
 #include "pg/dependents.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 #include "phase/checks.h"
 #include "phase/identity.h"
+#include "phase/migration.h"
 #include "phase/others.h"
+#include "phase/tree.h"
 
 /* Control, keeper, apply, and one to clean up, beside the copy's pairs; the stream is a WAL sender. */
 enum { FIXED_CONNECTIONS = 4 };
@@ -186,11 +189,13 @@ static bool
 show_estimate(Migration *run, Err *err)
 {
     static const char SQL[] =
-        "select pg_catalog.pg_size_pretty(pg_catalog.pg_total_relation_size($1::pg_catalog.oid)),"
+        "select pg_catalog.pg_size_pretty(s.bytes),"
         "       pg_catalog.current_setting('max_slot_wal_keep_size'),"
         "       pg_catalog.current_setting('max_slot_wal_keep_size') <> '-1' and"
         "       pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_slot_wal_keep_size'))"
-        "         < 1.5 * pg_catalog.pg_total_relation_size($1::pg_catalog.oid)";
+        "         < 1.5 * s.bytes"
+        "  from (select pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid))::bigint as bytes"
+        "          from pg_catalog.pg_class c where c.oid in " TREE_OIDS ") s";
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Rows) *rows = NULL;
 
@@ -208,22 +213,21 @@ show_estimate(Migration *run, Err *err)
 bool
 preflight_check_table(Migration *run, Err *err)
 {
-    return run_checks(run, CHECKS_TABLE, err) && run_checks(run, CHECKS_PARTITION, err);
+    return run_checks(run, CHECKS_TREE, err) && run_checks(run, CHECKS_TABLE, err) &&
+           run_checks(run, CHECKS_PARTITION, err);
 }
 
 bool
 preflight_read_table(Migration *run, Err *err)
 {
-    uint32_t oid_now;
-
     return preflight_check_table(run, err) &&
            catalog_read_table(run->control, run->original.oid, run->arena, &run->original, err) &&
-           identity_choose(run, err) &&
+           identity_choose(run, err) && tree_read(run, err) &&
            catalog_read_digest(run->control, run->original.oid, &run->original_digest, err) &&
            catalog_read_body(run->control, run->original.oid, &run->original_body, err) &&
            catalog_read_column_rows(run->control, run->original.oid, &run->original_column_rows,
                                     err) &&
-           catalog_read_place(run->control, &run->original, &oid_now, &run->original_filenode, err);
+           catalog_read_files(run->control, run->original.oid, &run->original_files, err);
 }
 
 static bool
@@ -289,6 +293,5 @@ preflight_run(Migration *run, Err *err)
     if (!state_new_run(run->control, run->arena, &run_id, err))
         return false;
     run->names = state_names(run_id, run->arena);
-    run->first_filenode = run->original_filenode;
     return true;
 }

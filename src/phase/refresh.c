@@ -14,6 +14,7 @@
 #include "pg/sql.h"
 #include "phase/keycheck.h"
 #include "phase/migration.h"
+#include "phase/tree.h"
 
 /* The definition was changed, and that is the end.  `what`: which part of it. */
 static bool
@@ -62,7 +63,7 @@ rehearse(Migration *run, Migration *fresh, Err *err)
     fresh->definition = (Definition){0};
     fresh->dependents = (Dependents){0};
     fresh->original_digest = fresh->original_body = fresh->shadow_body = NULL;
-    fresh->original_column_rows = NULL;
+    fresh->original_column_rows = fresh->original_files = NULL;
     if (conn == NULL)
         return false;
     ok = preflight_read_table(fresh, err) && step_aside(run, conn, err) &&
@@ -78,6 +79,7 @@ discard(Migration *fresh)
     free(fresh->original_body);
     free(fresh->shadow_body);
     free(fresh->original_column_rows);
+    free(fresh->original_files);
 }
 
 /* ---- what has changed ---- */
@@ -213,7 +215,7 @@ adopt(Migration *run, Migration *fresh)
     run->definition = fresh->definition;
     run->dependents = fresh->dependents;
     swap_texts(&run->original_digest, &fresh->original_digest);
-    if (fresh->original_filenode == run->first_filenode)
+    if (strcmp(fresh->original_files, run->original_files) == 0)
         swap_texts(&run->original_column_rows, &fresh->original_column_rows);
     run->definition_renewed = true;
     log_info("the definition of %s was changed by somebody else; what is new is carried over",
@@ -259,6 +261,8 @@ refresh_definition(Migration *run, Err *err)
     bool deferred;
     bool ok;
 
+    if (run->branch_count > 0)
+        return tree_explain_change(run, err);
     if (!is_deferred(run, &deferred, err) || deferred)
         return err->kind == ERR_NONE;
     ok = rehearse(run, &fresh, err) && take_over(run, &fresh, err);

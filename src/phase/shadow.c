@@ -11,9 +11,11 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 #include "phase/definition.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
+#include "phase/tree.h"
 
 enum { REHEARSALS_MAX = 100 };
 
@@ -139,14 +141,15 @@ create_tables(Migration *run, Conn *conn, Err *err)
         "create schema %I authorization %I; create schema %I authorization %I;"
         "create schema %I authorization %I; set local role %I;"
         "create table %S (like %S including all excluding indexes excluding statistics excluding"
-        " identity);"
+        " identity)%S%S;"
         /* default privileges may even take from the owner */
         "grant all on table %S to %I;"
         "create table %I.source (like %S); alter table %I.source add column %I integer;%S",
         run->names.schema, owner, run->names.shadow_schema, owner, run->names.rehearsal, owner,
-        owner, run->shadow_qualified, run->original.qualified, run->shadow_qualified, owner,
-        run->names.rehearsal, run->original.qualified, run->names.rehearsal, run->projection.seq,
-        run->is_superuser ? "reset role" : "");
+        owner, run->shadow_qualified, run->original.qualified,
+        run->is_parent ? " partition by " : "", run->is_parent ? run->partition_key : "",
+        run->shadow_qualified, owner, run->names.rehearsal, run->original.qualified,
+        run->names.rehearsal, run->projection.seq, run->is_superuser ? "reset role" : "");
     AUTO(Rows) *rows = NULL;
 
     if (!query_exec(conn, sql, err))
@@ -447,9 +450,11 @@ static const char SQL_TAKEN_NAMES[] =
     "with o as (select * from pg_catalog.pg_class where oid = $1::pg_catalog.oid),"
     "s as (select c.*, n.nspname from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
     "        on n.oid = c.relnamespace where c.oid = $2::pg_catalog.oid),"
+    "tree as " TREE_OIDS ","
     "leaving as ("
-    "  select oid from o"
-    "  union all select indexrelid from pg_catalog.pg_index where indrelid = $1::pg_catalog.oid"
+    "  select oid from tree"
+    "  union all select indexrelid from pg_catalog.pg_index where indrelid in (select oid from "
+    "tree)"
     "  union all select objid from pg_catalog.pg_depend where refobjid = $1::pg_catalog.oid"
     "     and classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
     "     and refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
@@ -457,7 +462,7 @@ static const char SQL_TAKEN_NAMES[] =
     ")"
     "select pg_catalog.format('create table %I.%I ()', s.nspname, x.relname)"
     "  from s join pg_catalog.pg_class x on x.relnamespace = s.relnamespace"
-    "   and x.relkind in ('i', 'S')"
+    "   and x.relkind in ('i', 'I', 'S')"
     "  join o on true join pg_catalog.pg_class y on y.relnamespace = o.relnamespace"
     "   and y.relname = x.relname and y.oid not in (select oid from leaving)"
     " union all "
@@ -465,9 +470,10 @@ static const char SQL_TAKEN_NAMES[] =
     "         'walter_' || pg_catalog.md5(k.conname), k.conname)"
     "  from s join pg_catalog.pg_constraint k on k.conrelid = s.oid"
     "  join o on exists (select from pg_catalog.pg_constraint y"
-    "     where y.connamespace = o.relnamespace and y.conname = k.conname and y.conrelid <> o.oid)"
+    "     where y.connamespace = o.relnamespace and y.conname = k.conname"
+    "      and y.conrelid not in (select oid from tree))"
     "   and not exists (select from pg_catalog.pg_constraint y"
-    "     where y.conname = k.conname and (y.conrelid = o.oid"
+    "     where y.conname = k.conname and (y.conrelid in (select oid from tree)"
     "        or (y.connamespace = s.relnamespace and y.conrelid <> s.oid)))";
 
 static bool
@@ -589,6 +595,7 @@ shadow_enter(Migration *run, Err *err)
     projection_begin(&run->original, &run->ddl, run->arena, &run->projection);
     qualified = sql_build("%I.%I", run->names.shadow_schema, run->original.name);
     run->shadow_qualified = arena_copy(run->arena, qualified, strlen(qualified));
+    tree_name_shadows(run);
     if (!query_exec(conn, "begin; set local lock_timeout to '5s'", err) ||
         !shadow_build(run, conn, err))
         return false;

@@ -118,6 +118,7 @@ stage_open(Migration *run, Conn *conn, Err *err)
 
     stage->run = run;
     stage->conn = conn;
+    stage->leaf = &run->leaves[0];
     stage->key = (RowKey){run->original.key, run->original.key_count, run->original.column_count};
     stage->set_name = choose_name(run, "walter_set");
     stage->statement_arena = arena_new();
@@ -149,6 +150,12 @@ stage_free(Stage *stage)
     arena_free(stage->statement_arena);
     free(stage->statements);
     free(stage);
+}
+
+void
+stage_aim(Stage *stage, const Leaf *leaf)
+{
+    stage->leaf = leaf;
 }
 
 bool

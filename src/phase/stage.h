@@ -25,6 +25,9 @@ typedef struct StageBatch {
     Arena *arena;
 } StageBatch;
 
+/* From here on, changes and messages are about this leaf of the run's. */
+void stage_aim(Stage *stage, const Leaf *leaf);
+
 /*
  * Begin a batch.  `again`: the transaction has staged batches before, which are dropped first.
  */

@@ -186,7 +186,7 @@ fetch_values(Stage *stage, Conn *reader, const FillWork *work, Err *err)
 
     sql_add(&out, "copy (select w.%I", seq);
     add_missing(stage, &out, work, "o.");
-    sql_add(&out, " from " WANTED_TABLE " w join only %S o on ", original->qualified);
+    sql_add(&out, " from " WANTED_TABLE " w join only %S o on ", stage->leaf->qualified);
     for (int i = 0; i < original->key_count; i++) {
         const char *name = original->columns[original->key[i]].name;
 
@@ -239,7 +239,7 @@ stage_fill(Stage *stage, const FillWork *work, Rows **rows, Err *err)
     BUF_AUTO(sql);
 
     if (!read_original(stage, work, err))
-        return err_wrap(err, "reading unchanged values from %s", stage->run->original.qualified);
+        return err_wrap(err, "reading unchanged values from %s", stage->leaf->qualified);
     sql_add(&sql, "update %S g set %I = %D", work->table, stage->set_name, (int64_t)work->new_set);
     for (int i = 0; i < stage->key.column_count; i++) {
         const char *name = stage->run->original.columns[i].name;

@@ -23,6 +23,7 @@ typedef struct Prepared Prepared;
 struct Stage {
     Migration *run;
     Conn *conn;
+    const Leaf *leaf; /* which changes are about */
     RowKey key;
     const char *set_name; /* unquoted name of the column that numbers sets */
     const char *columns;  /* ", " and the quoted columns that COPY fills, behind the two of ours */

@@ -18,6 +18,7 @@ enum { STATEMENTS_MAX = 400 };
 
 /* A prepared single-row statement. */
 struct Prepared {
+    const Leaf *leaf;
     ChangeKind kind;
     bool changes_key;
     bool with_mixed;
@@ -63,7 +64,7 @@ same_present(const Stage *stage, const bool *a, const bool *b)
 static bool
 same_statement(const Stage *stage, const Prepared *a, const Prepared *b)
 {
-    return a->kind == b->kind && a->changes_key == b->changes_key &&
+    return a->leaf == b->leaf && a->kind == b->kind && a->changes_key == b->changes_key &&
            a->with_mixed == b->with_mixed && a->step == b->step &&
            same_present(stage, a->present, b->present);
 }
@@ -275,7 +276,9 @@ add_copy_update(const Work *work, Message *message, int number, Err *err)
     const Line *line = &work->lines[number];
     bool is_complete = !line->needs_original || line->is_filled;
     CopyStep last = is_complete ? COPY_ADD : COPY_MOVE;
-    Prepared want = {.kind = CHANGE_UPDATE, .changes_key = line->change->old_row != NULL};
+    Prepared want = {.leaf = work->stage->leaf,
+                     .kind = CHANGE_UPDATE,
+                     .changes_key = line->change->old_row != NULL};
 
     if (!is_complete && !want.changes_key)
         return true;
@@ -291,7 +294,7 @@ static bool
 add_line(const Work *work, Message *message, int number, Err *err)
 {
     const Line *line = &work->lines[number];
-    Prepared want = {.kind = line->change->kind};
+    Prepared want = {.leaf = work->stage->leaf, .kind = line->change->kind};
 
     if (want.kind == CHANGE_UPDATE) {
         if (work->stage->run->projection.is_copy_statement)

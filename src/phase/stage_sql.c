@@ -39,7 +39,7 @@ add_output_list(const Stage *stage, Buf *sql, const char *prefix)
 void
 stage_build_insert(const Stage *stage, Buf *sql, const char *table, const char *filter)
 {
-    sql_add(sql, "insert into %S (", stage->run->shadow_qualified);
+    sql_add(sql, "insert into %S (", stage->leaf->shadow_qualified);
     add_output_list(stage, sql, "");
     buf_add_text(sql, ") overriding system value select ");
     add_output_list(stage, sql, "p.");
@@ -70,7 +70,7 @@ add_staged_key(const Stage *stage, Buf *sql, const char *table, const char *filt
 void
 stage_build_delete(const Stage *stage, Buf *sql, const char *table, const char *filter)
 {
-    sql_add(sql, "delete from only %S s using ", stage->run->shadow_qualified);
+    sql_add(sql, "delete from only %S s using ", stage->leaf->shadow_qualified);
     if (stage->run->projection.is_copy_statement)
         add_staged_key(stage, sql, table, filter, "p");
     else
@@ -138,7 +138,7 @@ add_update_head(const Stage *stage, Buf *sql, const SetRule *rule)
         all.with_key = true;
         add_set_list(stage, &list, &all);
     }
-    sql_add(sql, "update only %S s set %S from ", stage->run->shadow_qualified, buf_text(&list));
+    sql_add(sql, "update only %S s set %S from ", stage->leaf->shadow_qualified, buf_text(&list));
 }
 
 void
@@ -172,7 +172,7 @@ build_copy_removal(const Stage *stage, Buf *sql, const CopyUpdate *update)
 {
     const char *seq = stage->run->projection.seq;
 
-    sql_add(sql, "delete from only %S s using ", stage->run->shadow_qualified);
+    sql_add(sql, "delete from only %S s using ", stage->leaf->shadow_qualified);
     add_staged_key(stage, sql, update->table, update->old_filter, "o");
     buf_add_text(sql, " where ");
     stage_add_key_match(stage, sql, "o");
@@ -186,7 +186,7 @@ build_copy_change(const Stage *stage, Buf *sql, const CopyUpdate *update)
 {
     const Projection *projection = &stage->run->projection;
 
-    sql_add(sql, "update only %S s set ", stage->run->shadow_qualified);
+    sql_add(sql, "update only %S s set ", stage->leaf->shadow_qualified);
     for (int i = 0; i < projection->output_count; i++)
         sql_add(sql, "%S%I = p.%I", i == 0 ? "" : ", ", projection->outputs[i].name,
                 projection->outputs[i].name);
@@ -202,7 +202,7 @@ static void
 build_copy_addition(const Stage *stage, Buf *sql, const CopyUpdate *update)
 {
     stage_build_insert(stage, sql, update->table, update->filter);
-    sql_add(sql, " where not exists (select from only %S s where ", stage->run->shadow_qualified);
+    sql_add(sql, " where not exists (select from only %S s where ", stage->leaf->shadow_qualified);
     stage_add_key_match(stage, sql, "p");
     buf_add_text(sql, ")");
 }
@@ -213,7 +213,7 @@ build_copy_move(const Stage *stage, Buf *sql, const CopyUpdate *update)
     const Migration *run = stage->run;
     const char *seq = run->projection.seq;
 
-    sql_add(sql, "update only %S s set ", run->shadow_qualified);
+    sql_add(sql, "update only %S s set ", stage->leaf->shadow_qualified);
     for (int i = 0; i < run->original.key_count; i++) {
         const char *name = run->shadow.columns[run->shadow_key[i]].name;
 

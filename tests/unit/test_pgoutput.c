@@ -279,16 +279,20 @@ START_TEST(checks_rows_of_unknown_tables)
 }
 END_TEST
 
-START_TEST(reports_the_first_truncated_table)
+START_TEST(reports_all_truncated_tables)
 {
     ck_assert(READ(RELATION));
     ck_assert(READ(FENCE));
     ck_assert(READ("T\0\0\0\2\1" OTHER RELID));
     ck_assert_int_eq(change.kind, CHANGE_TRUNCATE);
     ck_assert_int_eq(change.table, 0);
+    ck_assert_int_eq(change.truncated_count, 2);
+    ck_assert_int_eq(change.truncated[0], 1);
+    ck_assert_int_eq(change.truncated[1], 0);
     ck_assert(change.truncate_cascade && !change.truncate_restart);
     ck_assert(READ("T\0\0\0\1\2" OTHER));
     ck_assert_int_eq(change.table, 1);
+    ck_assert_int_eq(change.truncated_count, 1);
     ck_assert(!change.truncate_cascade && change.truncate_restart);
 }
 END_TEST
@@ -388,7 +392,7 @@ main(void)
     tcase_add_test(tests, knows_a_table_by_its_oid_before_its_name);
     tcase_add_test(tests, knows_a_table_without_oid_by_its_name);
     tcase_add_test(tests, checks_rows_of_unknown_tables);
-    tcase_add_test(tests, reports_the_first_truncated_table);
+    tcase_add_test(tests, reports_all_truncated_tables);
     tcase_add_test(tests, reads_transaction_marks);
     tcase_add_test(tests, reads_over_what_carries_no_change);
     tcase_add_test(tests, keeps_many_relations_apart);

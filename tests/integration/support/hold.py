@@ -16,6 +16,14 @@ def wait_for_waiter(db, table, timeout=60):
                         " and not granted", [table], timeout)
 
 
+def wait_for_shadow_waiter(db, shadow, timeout=60):
+    """Wait until somebody waits for a lock on the shadow, or on a partition of it."""
+    wait_until_true(db, "select count(*) > 0 from pg_locks l join pg_class c on c.oid = l.relation"
+                        " join pg_class s on s.oid = %s::regclass"
+                        " and s.relnamespace = c.relnamespace where not l.granted", [shadow],
+                    timeout)
+
+
 @contextmanager
 def _held_by_lock(walter, alter, args, mode, superuser):
     """Start a run that meets a lock on its shadow; inside, it waits for that lock."""
@@ -30,7 +38,7 @@ def _held_by_lock(walter, alter, args, mode, superuser):
         holder.execute(f"lock table {run.shadow} in {mode} mode")
         writer.rollback()
         run.wait_for_log(r"replication slot \S+ is consistent")
-        wait_for_waiter(db, run.shadow)
+        wait_for_shadow_waiter(db, run.shadow)
         yield run
     finally:
         writer.close()

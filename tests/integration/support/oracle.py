@@ -336,8 +336,9 @@ def find_leftovers(db):
 
 def drop_old_tables(db):
     """Drop what runs have left, without CASCADE: nothing may depend on it."""
-    for (name,) in db.query("select oid::regclass::text from pg_class where relkind = 'r' and"
-                            " relnamespace::regnamespace::text ~ '^walter_[0-9a-f]+$'"):
+    for (name,) in db.query("select oid::regclass::text from pg_class where relkind in ('r', 'p')"
+                            " and not relispartition"
+                            " and relnamespace::regnamespace::text ~ '^walter_[0-9a-f]+$'"):
         db.execute(f"drop table {name}")
     for (name,) in db.query("select nspname from pg_namespace where nspname ~ '^walter_'"):
         db.execute(f"drop schema {name}")
