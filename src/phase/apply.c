@@ -617,6 +617,20 @@ apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err
     return ok && check_truncates(apply, err);
 }
 
+bool
+apply_meanwhile(Apply *apply, Conn *conn, int64_t until_us, Err *err)
+{
+    while (clock_now_us() < until_us && (conn == NULL || !query_is_done(conn))) {
+        /* asked before the batch: what arrives during it must not wait */
+        bool idle = apply_outstanding(apply) == 0;
+
+        if (!apply_batch(apply, NULL, err) ||
+            !loop_turn(apply->run->loop, idle ? until_us : clock_now_us(), err))
+            return false;
+    }
+    return true;
+}
+
 void
 apply_expect_truncate(Apply *apply, int leaf)
 {

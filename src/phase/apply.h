@@ -39,6 +39,12 @@ NODISCARD bool apply_drain(Apply *apply, int64_t marker, int64_t deadline_us, Co
                            Err *err);
 
 /*
+ * Apply what comes until `until_us`, or until the statement that is under way on `conn` (borrowed,
+ * NULL = none) has its answer.
+ */
+NODISCARD bool apply_meanwhile(Apply *apply, Conn *conn, int64_t until_us, Err *err);
+
+/*
  * The leaf's shadow was filled after the leaf had been emptied: until a TRUNCATE comes through the
  * stream, its changes cannot be applied, and without one the tables have diverged.
  */

@@ -95,20 +95,6 @@ cutover_leave(Migration *run)
     run->cutover = NULL;
 }
 
-/* Keep applying until then. */
-static bool
-apply_for(Migration *run, int64_t duration_us, Err *err)
-{
-    int64_t until_us = clock_now_us() + duration_us;
-
-    while (clock_now_us() < until_us)
-        if (!apply_batch(run->apply, NULL, err) ||
-            !loop_turn(run->loop, apply_outstanding(run->apply) > 0 ? clock_now_us() : until_us,
-                       err))
-            return false;
-    return true;
-}
-
 /* ---- the gates: is an attempt worth what it costs the others? ---- */
 
 /* Who has a snapshot that cannot see what the new table holds now?  *rows is new. */
@@ -477,7 +463,8 @@ pause_or_give_up(Migration *run, Err *err)
         return STEP_FAILED;
     }
     err_clear(err);
-    return apply_for(run, pause_us, err) ? STEP_MORE : STEP_FAILED;
+    return apply_meanwhile(run->apply, NULL, clock_now_us() + pause_us, err) ? STEP_MORE
+                                                                             : STEP_FAILED;
 }
 
 static bool

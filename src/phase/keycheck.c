@@ -20,16 +20,8 @@ look(Migration *run, Conn *conn, const char *sql, char **message, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_send(conn, sql, err))
-        return false;
-    while (!query_is_done(conn)) {
-        bool idle = apply_outstanding(run->apply) == 0;
-
-        if (!apply_batch(run->apply, NULL, err) ||
-            !loop_turn(run->loop, clock_now_us() + (idle ? FENCE_PATIENCE_US : 0), err))
-            return false;
-    }
-    if (!query_finish(conn, &rows, err))
+    if (!query_send(conn, sql, err) || !apply_meanwhile(run->apply, conn, INT64_MAX, err) ||
+        !query_finish(conn, &rows, err))
         return false;
     *message = rows_count(rows) == 0 ? NULL : mem_copy_text(rows_text(rows, 0, 0));
     return true;

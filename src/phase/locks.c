@@ -214,13 +214,11 @@ look_who_is_in_the_way(Migration *run, Locks *locks, Err *err)
 static bool
 wait_for_answer(Migration *run, const Locks *locks, int64_t until_us, bool apply, Err *err)
 {
-    while (clock_now_us() < until_us && !query_is_done(locks->conn)) {
-        bool idle = !apply || apply_outstanding(run->apply) == 0;
-
-        if ((apply && !apply_batch(run->apply, NULL, err)) ||
-            !loop_turn(run->loop, idle ? until_us : clock_now_us(), err))
+    if (apply)
+        return apply_meanwhile(run->apply, locks->conn, until_us, err);
+    while (clock_now_us() < until_us && !query_is_done(locks->conn))
+        if (!loop_turn(run->loop, until_us, err))
             return false;
-    }
     return true;
 }
 
