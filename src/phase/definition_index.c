@@ -9,6 +9,8 @@
  * Statements that build the indexes of table $1 on table $2 in schema $3 (quoted): the index itself,
  * the constraint on it, and what no definition text shows.
  * A foreign key takes the first of several indexes that it might reference: those in use come first.
+ * Then come those that take long to build, as far as the sizes of table $4's indexes of the same names
+ * tell, and before all of these those that are new.
  * pg_get_indexdef always names its table right behind "ON", so that name is cut out by position.
  */
 static const char SQL_INDEXES[] =
@@ -25,7 +27,9 @@ static const char SQL_INDEXES[] =
     "           || case tc.relkind when 'p' then 'ONLY ' else '' end as prefix,"
     "         tc.relkind = 'p' as is_partitioned,"
     "         pg_catalog.format('%I.%I', tn.nspname, tc.relname) as owner_table,"
-    "         pg_catalog.pg_relation_size(ic.oid) as size"
+    "         (select pg_catalog.max(pg_catalog.pg_relation_size(l.indexrelid))"
+    "            from pg_catalog.pg_index l join pg_catalog.pg_class lc on lc.oid = l.indexrelid"
+    "           where l.indrelid = $4::pg_catalog.oid and lc.relname = ic.relname) as size"
     "    from pg_catalog.pg_index x"
     "    join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
     "    join pg_catalog.pg_class tc on tc.oid = x.indrelid"
@@ -71,7 +75,7 @@ static const char SQL_INDEXES[] =
     "                relname) end),"
     "       coalesce(contype in ('u', 'x') and condeferrable, false), is_partitioned"
     "  from i order by exists (select from pg_catalog.pg_constraint f where f.contype = 'f'"
-    "    and f.conindid = i.oid) desc, size desc, relname";
+    "    and f.conindid = i.oid) desc, size desc nulls first, relname";
 
 /* Is there a unique index on exactly these columns (attnums)? */
 static const char SQL_HAS_KEY_INDEX[] =
@@ -98,6 +102,19 @@ static const char SQL_KEY_OPERATORS[] =
     "  where c.opcdefault and c.opcintype = $1::pg_catalog.regtype limit 1),"
     "  'operator(pg_catalog.=)')";
 
+/* The indexes of the subject, ordered as if they were as large as those of table `like`. */
+static bool
+read_indexes(Conn *conn, Subject *subject, uint32_t like, Rows **rows, Err *err)
+{
+    AUTO(Text) *like_oid = mem_format("%u", like);
+    bool ok;
+
+    subject->params[3] = like_oid;
+    ok = query_run(conn, SQL_INDEXES, subject->params, rows, err);
+    subject->params[3] = NULL;
+    return ok;
+}
+
 bool
 definition_clone_indexes(Migration *run, Conn *conn, Err *err)
 {
@@ -105,7 +122,7 @@ definition_clone_indexes(Migration *run, Conn *conn, Err *err)
     SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, schema);
     AUTO(Rows) *rows = NULL;
 
-    if (!query_run(conn, SQL_INDEXES, subject.params, &rows, err))
+    if (!read_indexes(conn, &subject, run->original.oid, &rows, err))
         return false;
     for (int row = 0; row < rows_count(rows); row++)
         for (int column = 0; column < 3; column++) {
@@ -125,7 +142,7 @@ definition_read_own_indexes(Migration *run, Conn *conn, Err *err)
     AUTO(Rows) *rows = NULL;
     Definition *definition = &run->definition;
 
-    if (!query_run(conn, SQL_INDEXES, subject.params, &rows, err))
+    if (!read_indexes(conn, &subject, run->original.oid, &rows, err))
         return false;
     for (int row = 0; row < rows_count(rows); row++) {
         /* that of a partitioned table takes over those of its partitions, so it comes after them */
@@ -148,7 +165,7 @@ definition_list_indexes(Migration *run, Conn *conn, uint32_t oid, const char *qu
     SUBJECT_AUTO(subject, oid, qualified, schema);
     AUTO(Rows) *rows = NULL;
 
-    if (!query_run(conn, SQL_INDEXES, subject.params, &rows, err))
+    if (!read_indexes(conn, &subject, oid, &rows, err))
         return false;
     for (int column = 0; column < 3; column++)
         for (int row = 0; row < rows_count(rows); row++)

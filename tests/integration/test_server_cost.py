@@ -1,6 +1,7 @@
 """What a run asks of the server beyond the work itself, and what it may not save there."""
+from support.hold import held_build
 from support.pgbench import PgBench
-from support.wait import wait_until
+from support.wait import wait_for_session, wait_until
 
 NARROW = "create table t (id int primary key, n int);"
 ALTER = "alter table t alter id type bigint"
@@ -87,3 +88,14 @@ def test_walter_is_nobody_else(db, walter):
     fill(db, 2_000_000)
     run = walter.perform(ALTER)
     assert "others" not in run.stderr
+
+
+def test_the_index_that_takes_longest_is_built_first(db, walter):
+    db.execute("create table t (id int primary key, n int, long text);"
+               "insert into t select i, i, repeat(md5(i::text), 10) from generate_series(1, 5000) i;"
+               "create index a_short on t (n);"
+               "create index z_long on t (long)")
+    with held_build(walter, "alter table t alter n type bigint", "--jobs=1") as run:
+        pid = wait_for_session(db, "index", "state = 'active' and query ~ '^CREATE INDEX'")
+        assert "z_long" in db.query_one("select query from pg_stat_activity where pid = %s", [pid])
+    run.finish()
