@@ -95,6 +95,10 @@ add_facts(const Option *option, Buf *out)
                    option->unit[0] == 'm' ? "milliseconds" : "seconds", (long long)option->min,
                    (long long)option->max, (long long)option->initial);
         break;
+    case OPTION_SIZE:
+        buf_printf(out, " In bytes, or with a unit (kB, MB, GB); default %lld.",
+                   (long long)option->initial);
+        break;
     case OPTION_CHOICE:
         buf_add_text(out, " Either ");
         for (int i = 0; option->choices[i] != NULL; i++)

@@ -86,6 +86,14 @@ const Option OPTIONS[] = {
      .commands = FOR_PERFORM, FIELD(jobs), .initial = 0, .min = 1, .max = 32, .value_name = "N",
      .initial_text = "2, and 1 while others write",
      .help = "So many copy connections and index builds work at the same time."},
+    {.name = "max-rate", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(max_rate), .initial = 0, .min = 0,
+     .max = INT64_C(1) << 40, .value_name = "BYTES",
+     .help = "Copy no more than so much in a second. 0 = no limit."},
+    {.name = "nice", .letters = "", .type = OPTION_NUMBER, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(nice), .initial = 0, .min = 0, .max = 99,
+     .value_name = "PERCENT",
+     .help = "The copy sleeps for so much of its time."},
     {.name = "pull-batch-count", .letters = "b", .type = OPTION_NUMBER, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(pull_batch_count), .initial = 10000, .min = 1, .max = 1000000,
      .value_name = "N",
@@ -260,6 +268,11 @@ option_add_allowed(const Option *option, Buf *out)
                    "a whole number of %s from %lld to %lld, or one with a unit (ms, s, min, h)",
                    option->unit[0] == 'm' ? "milliseconds" : "seconds", (long long)option->min,
                    (long long)option->max);
+        break;
+    case OPTION_SIZE:
+        buf_printf(out,
+                   "a whole number of bytes from %lld to %lld, or one with a unit (kB, MB, GB)",
+                   (long long)option->min, (long long)option->max);
         break;
     case OPTION_CHOICE:
         add_choices(option, out);

@@ -16,6 +16,7 @@ typedef enum {
     OPTION_FLAG,     /* bool field; has a --no- form, and takes true or false as a value */
     OPTION_NUMBER,   /* int or int64_t field: a whole number from min to max */
     OPTION_DURATION, /* int64_t field: as OPTION_NUMBER, in `unit`, or with a unit of its own */
+    OPTION_SIZE,     /* int64_t field: as OPTION_NUMBER, in bytes, or with a unit */
     OPTION_CHOICE,   /* field of an enum: one of `choices`, whose index is stored */
     OPTION_TEXT,     /* const char * field */
     OPTION_PORT,     /* const char * field: a port number, or several between commas */
@@ -52,7 +53,7 @@ typedef struct Option {
     const char *help;           /* sentences, without what the other fields say already */
 } Option;
 
-#define OPTIONS_MAX 32 /* room for a mark per option; checked against the table */
+#define OPTIONS_MAX 40 /* room for a mark per option; checked against the table */
 
 /* All options, in the order of the help text; ends with an entry whose name is NULL. */
 extern const Option OPTIONS[];

@@ -40,7 +40,7 @@ set_defaults(Settings *settings)
         if (option->type == OPTION_TEXT)
             set_field(settings, option, &option->initial_text);
         if (option->type == OPTION_NUMBER || option->type == OPTION_DURATION ||
-            option->type == OPTION_CHOICE)
+            option->type == OPTION_SIZE || option->type == OPTION_CHOICE)
             set_number(settings, option, option->initial);
     }
 }
@@ -126,6 +126,22 @@ read_duration(const Option *option, const char *text, int64_t *out)
     return true;
 }
 
+/* Bytes, in PostgreSQL's units. */
+static bool
+read_size(const char *text, int64_t *out)
+{
+    static const char *const UNITS[] = {"B", "kB", "MB", "GB"};
+    int64_t number;
+    const char *unit;
+
+    if (!read_digits(text, &number, &unit))
+        return false;
+    for (int i = 0; i < (int)(sizeof UNITS / sizeof UNITS[0]); i++)
+        if (strcmp(unit, UNITS[i]) == 0 || (i == 0 && *unit == '\0'))
+            return !__builtin_mul_overflow(number, INT64_C(1) << (10 * i), out);
+    return false;
+}
+
 static bool
 set_in_range(Settings *settings, const Option *option, bool readable, int64_t number)
 {
@@ -189,6 +205,9 @@ set_value(Settings *settings, const Option *option, const char *value)
         return set_in_range(settings, option, readable, number);
     case OPTION_DURATION:
         readable = read_duration(option, value, &number);
+        return set_in_range(settings, option, readable, number);
+    case OPTION_SIZE:
+        readable = read_size(value, &number);
         return set_in_range(settings, option, readable, number);
     case OPTION_CHOICE:
         return set_choice(settings, option, value);

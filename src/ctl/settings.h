@@ -48,6 +48,8 @@ typedef struct Settings {
 
     /* speed */
     int jobs;                 /* copy pipes and index builds at a time, 1..32; 0 = see others.h */
+    int64_t max_rate;         /* of the copy, bytes per second, 0 = no limit */
+    int nice;                 /* percent of its time for which the copy sleeps, 0..99 */
     int64_t pull_batch_count; /* most changes applied in one transaction, 1..1000000 */
     int64_t delta_count;      /* cutover is tried below so many outstanding changes */
 

@@ -15,18 +15,18 @@
 #include "pg/copydata.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
-#include "phase/migration.h"
+#include "phase/chunks.h"
 #include "phase/others.h"
+#include "phase/pace.h"
 #include "phase/tree.h"
 
 /*
  * What all chunks in flight may take in the memory of a decoder: half of the default
  * logical_decoding_work_mem, so that no slot of the database spills our transactions to disk, which
- * costs it three times as much.  A decoder holds each row with about so many bytes around it.
+ * costs it three times as much.
  */
 static const int64_t IN_FLIGHT_BYTES = 32 * INT64_C(1024) * 1024;
-static const int64_t DECODED_ROW_BYTES = 110;
-enum { BUFFER_BYTES = 128 * 1024, RESTARTS_MAX = 5 };
+enum { BUFFER_BYTES = 128 * 1024, BLOCK_BYTES = 8192, RESTARTS_MAX = 5 };
 
 /*
  * No chunk waits for the disk: one that a crash of the server takes back is no loss, since the run
@@ -43,34 +43,25 @@ typedef enum {
     WORKER_COMMITTING
 } WorkerState;
 
-/* How far the copy of one leaf is. */
-typedef struct Part {
-    int64_t block_count; /* when the snapshot was taken, or later */
-    int64_t chunk_blocks;
-    int64_t next_block;
-    bool assigned_last;
-    int64_t rows_copied;
-    bool saw_rows; /* before the copy began anew */
-} Part;
-
 /* One pipe: a session that reads the original and one that writes the shadow. */
 typedef struct Worker {
     Conn *reader;
     Conn *writer;
     WorkerState state;
-    int leaf;
-    int64_t first_block;
-    int64_t end_block; /* -1: to the end of the table */
+    Chunk chunk;
     int64_t rows_read; /* in this chunk, for naming a row that does not fit */
     int64_t rows_written;
+    int64_t bytes;    /* of the chunk, as the server sends them */
+    int64_t began_us; /* ... this chunk */
+    int64_t next_us;  /* when the next one may begin */
     Buf buffer;
 } Worker;
 
 struct Copy {
     Worker *workers;
     int worker_count;
-    Part *parts; /* per leaf */
-    int leaf;    /* which one chunks are taken from; all before it are assigned */
+    Chunks *chunks;
+    Pace pace;
     int restarts;
     const char *outputs; /* quoted list of the shadow's columns that are written */
 };
@@ -105,64 +96,21 @@ close_worker(Worker *worker)
     *worker = (Worker){0};
 }
 
-/* How many blocks make a chunk, out-of-line values included? */
-static Part
-new_part(const Migration *run, int64_t block_count, int64_t decoded_bytes, bool saw_rows)
-{
-    const int64_t chunk_bytes = IN_FLIGHT_BYTES / others_most_jobs(run);
-    Part part = {.block_count = block_count, .chunk_blocks = block_count, .saw_rows = saw_rows};
-
-    if (decoded_bytes > chunk_bytes)
-        part.chunk_blocks =
-            (int64_t)((double)block_count * (double)chunk_bytes / (double)decoded_bytes);
-    if (part.chunk_blocks < 1)
-        part.chunk_blocks = 1;
-    return part;
-}
-
-/* How large are the leaves? */
+/* How large is what is to be copied? */
 static bool
 measure(Migration *run, Copy *copy, Err *err)
 {
-    /* of a table that nobody has analyzed, 100 rows per block are assumed */
-    static const char SQL[] =
-        "select s.blocks, pg_catalog.pg_table_size(c.oid), greatest(c.reltuples, 0),"
-        "       pg_catalog.round((case when c.reltuples > 0 and c.relpages > 0"
-        "         then c.reltuples / c.relpages else 100 end * s.blocks)::numeric)"
-        "  from pg_catalog.unnest($1::pg_catalog.oid[]) with ordinality l (oid, number)"
-        "  join pg_catalog.pg_class c on c.oid = l.oid,"
-        "       lateral (select pg_catalog.pg_relation_size(c.oid) /"
-        "         pg_catalog.current_setting('block_size')::bigint as blocks) s"
-        " order by l.number";
-    Counters *counters = &run->counters;
-    AUTO(Rows) *rows = NULL;
-    BUF_AUTO(oids);
+    int64_t most_bytes = IN_FLIGHT_BYTES / others_most_jobs(run);
 
-    tree_add_oids(run, &oids);
-    if (!query_run(run->control, SQL, (const char *const[]){buf_text(&oids), NULL}, &rows, err))
-        return false;
-    if (rows_count(rows) != run->leaf_count)
-        return err_set(err, ERR_FAILED, "a partition is gone");
-    counters->blocks_total = counters->rows_estimated = 0;
-    counters->blocks_copied = counters->rows_copied = 0;
-    for (int i = 0; i < run->leaf_count; i++) {
-        copy->parts[i] = new_part(run, rows_int(rows, i, 0),
-                                  rows_int(rows, i, 1) + rows_int(rows, i, 3) * DECODED_ROW_BYTES,
-                                  copy->parts[i].saw_rows);
-        counters->blocks_total += rows_int(rows, i, 0);
-        counters->rows_estimated += rows_int(rows, i, 2);
-    }
-    return true;
+    return chunks_measure(run, copy->chunks, pace_chunk_bytes(&copy->pace, most_bytes), err);
 }
 
 /* As many as there are chunks, but not more than jobs. */
 static int
 choose_worker_count(const Migration *run, const Copy *copy)
 {
-    int64_t chunks = 0;
+    int64_t chunks = chunks_count(copy->chunks);
 
-    for (int i = 0; i < run->leaf_count; i++)
-        chunks += copy->parts[i].block_count / copy->parts[i].chunk_blocks + 1;
     return chunks < others_most_jobs(run) ? (int)chunks : others_most_jobs(run);
 }
 
@@ -174,7 +122,7 @@ say_what_comes(const Migration *run)
 
     if (run->leaf_count == 1)
         log_info("copying %lld blocks in chunks of %lld, %d at a time%s",
-                 (long long)copy->parts[0].block_count, (long long)copy->parts[0].chunk_blocks,
+                 (long long)run->counters.blocks_total, (long long)chunks_blocks(copy->chunks, 0),
                  copy->worker_count, how);
     else
         log_info("copying %lld blocks of %d partitions in chunks, %d at a time%s",
@@ -188,7 +136,8 @@ copy_enter(Migration *run, Err *err)
     BUF_AUTO(outputs);
 
     run->copy = copy;
-    copy->parts = mem_new((size_t)run->leaf_count, sizeof *copy->parts);
+    copy->chunks = chunks_new(run);
+    copy->pace = (Pace){.max_rate = run->settings->max_rate, .nice = run->settings->nice};
     for (int i = 0; i < run->projection.output_count; i++)
         sql_add(&outputs, "%S%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
     copy->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
@@ -215,7 +164,7 @@ copy_leave(Migration *run)
     for (int i = 0; i < copy->worker_count; i++)
         close_worker(&copy->workers[i]);
     free(copy->workers);
-    free(copy->parts);
+    chunks_free(copy->chunks);
     free(copy);
     run->copy = NULL;
     /* from here on the slot alone is enough, and vacuum is free again */
@@ -231,18 +180,18 @@ add_chunk(const Migration *run, Buf *sql, const Worker *worker)
     for (int i = 0; i < run->original.column_count; i++)
         sql_add(sql, "o.%I, ", run->original.columns[i].name);
     sql_add(sql, "null::integer as %I from only %S o where ", run->projection.seq,
-            run->leaves[worker->leaf].qualified);
-    if (conn_version(run->control) < 140000 && worker->end_block >= 0) {
+            run->leaves[worker->chunk.leaf].qualified);
+    if (conn_version(run->control) < 140000 && worker->chunk.end_block >= 0) {
         /* no TID range scan before 14, but a TID may be looked up in an array */
         sql_add(sql,
                 "o.ctid = any (array(select pg_catalog.format('(%%s,%%s)', b, i)::tid from "
                 "pg_catalog.generate_series(%D, %D) b, pg_catalog.generate_series(1, 291) i)))",
-                worker->first_block, worker->end_block - 1);
+                worker->chunk.first_block, worker->chunk.end_block - 1);
         return;
     }
-    sql_add(sql, "o.ctid >= '(%D,0)'::tid", worker->first_block);
-    if (worker->end_block >= 0)
-        sql_add(sql, " and o.ctid < '(%D,0)'::tid", worker->end_block);
+    sql_add(sql, "o.ctid >= '(%D,0)'::tid", worker->chunk.first_block);
+    if (worker->chunk.end_block >= 0)
+        sql_add(sql, " and o.ctid < '(%D,0)'::tid", worker->chunk.end_block);
     buf_add_text(sql, ")");
 }
 
@@ -268,11 +217,12 @@ static bool
 start_chunk(const Migration *run, Worker *worker, Err *err)
 {
     const char *format = run->binary_copy ? " (format binary)" : "";
-    const Leaf *leaf = &run->leaves[worker->leaf];
+    const Leaf *leaf = &run->leaves[worker->chunk.leaf];
     BUF_AUTO(read);
     BUF_AUTO(write);
 
-    worker->rows_read = 0;
+    worker->rows_read = worker->bytes = 0;
+    worker->began_us = clock_now_us();
     worker->state = WORKER_OPENING;
     if (uses_insert(run)) {
         add_begin(run, &write, false);
@@ -292,29 +242,6 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
             format);
     return query_send(worker->reader, buf_text(&read), err) &&
            query_send(worker->writer, buf_text(&write), err);
-}
-
-/* Give the worker the next blocks; false when there are none left, or not for this worker now. */
-static bool
-assign_chunk(const Migration *run, Worker *worker)
-{
-    Copy *copy = run->copy;
-    Part *part;
-
-    if (worker - copy->workers >= others_jobs(run))
-        return false;
-    while (copy->leaf < run->leaf_count && copy->parts[copy->leaf].assigned_last)
-        copy->leaf++;
-    if (copy->leaf == run->leaf_count)
-        return false;
-    part = &copy->parts[copy->leaf];
-    worker->leaf = copy->leaf;
-    worker->first_block = part->next_block;
-    part->next_block += part->chunk_blocks;
-    /* the last chunk is open to the end, so that no block is missed by a measured size */
-    part->assigned_last = part->next_block >= part->block_count;
-    worker->end_block = part->assigned_last ? -1 : part->next_block;
-    return true;
 }
 
 /*
@@ -367,6 +294,8 @@ advance_opening(Migration *run, Worker *worker, Err *err)
         if (!query_finish(worker->writer, &rows, err))
             return false;
         worker->rows_written = rows_affected(rows);
+        /* nobody has seen them; as much as there may be */
+        worker->bytes = chunks_blocks(run->copy->chunks, worker->chunk.leaf) * BLOCK_BYTES;
         worker->state = WORKER_CHECKING;
         return true;
     }
@@ -425,6 +354,7 @@ advance_piping(Migration *run, Worker *worker, Err *err)
         buf_add(&worker->buffer, data, (size_t)len);
         copydata_free(data);
         worker->rows_read++;
+        worker->bytes += len;
         if (worker->buffer.len >= BUFFER_BYTES && !flush_buffer(worker, err))
             return false;
     }
@@ -435,7 +365,7 @@ static bool
 check_place(Migration *run, Worker *worker, bool *moved, Err *err)
 {
     Conn *holder = uses_insert(run) ? worker->writer : worker->reader;
-    const Leaf *leaf = &run->leaves[worker->leaf];
+    const Leaf *leaf = &run->leaves[worker->chunk.leaf];
     uint32_t oid;
     uint32_t filenode;
 
@@ -477,15 +407,6 @@ find_again(Migration *run, Copy *copy, Err *err)
     return true;
 }
 
-/* Did the worker see a row of its leaf? */
-static void
-note_rows(Copy *copy, const Worker *worker)
-{
-    Part *part = &copy->parts[worker->leaf];
-
-    part->saw_rows = part->saw_rows || (worker->state != WORKER_IDLE && worker->rows_read > 0);
-}
-
 /*
  * VACUUM FULL and CLUSTER renumber all blocks: empty the shadow and copy again.  After a TRUNCATE
  * the snapshot sees no row any more; where it saw some before, only a TRUNCATE in the stream
@@ -504,19 +425,17 @@ restart(Migration *run, int moved, Err *err)
                 run->leaves[moved].qualified, run->leaf_count == 1 ? "it" : "all partitions");
     /* first our own locks: somebody may wait for them, and we for him */
     for (int i = 0; i < copy->worker_count; i++) {
-        note_rows(copy, &copy->workers[i]);
+        if (copy->workers[i].state != WORKER_IDLE && copy->workers[i].rows_read > 0)
+            chunks_note_seen(copy->chunks, copy->workers[i].chunk.leaf);
         close_worker(&copy->workers[i]);
     }
-    for (int i = 0; i < run->leaf_count; i++) {
-        copy->parts[i].saw_rows = copy->parts[i].saw_rows || copy->parts[i].rows_copied > 0;
+    for (int i = 0; i < run->leaf_count; i++)
         sql_add(&sql, "%Sonly %S", i == 0 ? "truncate " : ", ", run->leaves[i].shadow_qualified);
-    }
     if (!find_again(run, copy, err))
         return false;
     for (int i = 0; i < copy->worker_count; i++)
         if (!open_worker(run, &copy->workers[i], err))
             return false;
-    copy->leaf = 0;
     return query_exec(copy->workers[0].writer, buf_text(&sql), err);
 }
 
@@ -525,7 +444,7 @@ static Step
 finish_copy(Migration *run, Err *err)
 {
     for (int i = 0; i < run->leaf_count; i++)
-        if (run->copy->parts[i].saw_rows && run->copy->parts[i].rows_copied == 0)
+        if (chunks_lost_rows(run->copy->chunks, i))
             apply_expect_truncate(run->apply, i);
     return migration_check_step(run, STEP_DONE, err);
 }
@@ -538,7 +457,7 @@ advance_checking(Migration *run, Worker *worker, Err *err)
     if (!check_place(run, worker, &moved, err))
         return false;
     if (moved)
-        return restart(run, worker->leaf, err);
+        return restart(run, worker->chunk.leaf, err);
     if (worker->reader != NULL && !query_exec(worker->reader, "commit", err))
         return false;
     worker->state = WORKER_CLOSING;
@@ -564,25 +483,25 @@ advance_closing(Migration *run, Worker *worker, Err *err)
 static bool
 advance_committing(Migration *run, Worker *worker, Err *err)
 {
-    Part *part = &run->copy->parts[worker->leaf];
-    int64_t end = worker->end_block < 0 ? part->block_count : worker->end_block;
-
     if (!query_is_done(worker->writer))
         return true;
     if (!query_finish(worker->writer, NULL, err))
         return false;
     run->others.own_writes++;
-    part->rows_copied += worker->rows_written;
-    run->counters.rows_copied += worker->rows_written;
-    run->counters.blocks_copied += end > worker->first_block ? end - worker->first_block : 0;
+    chunks_note_copied(run, run->copy->chunks, &worker->chunk, worker->rows_written);
+    worker->next_us = pace_next(&run->copy->pace, worker->bytes, worker->began_us, clock_now_us());
     worker->state = WORKER_IDLE;
     return true;
 }
 
+/* Begin the next chunk, if there is one and it is this worker's turn. */
 static bool
 advance_idle(Migration *run, Worker *worker, Err *err)
 {
-    return !assign_chunk(run, worker) || start_chunk(run, worker, err);
+    if (worker - run->copy->workers >= others_jobs(run) || clock_now_us() < worker->next_us ||
+        !chunks_take(run->copy->chunks, &worker->chunk))
+        return true;
+    return start_chunk(run, worker, err);
 }
 
 static bool
@@ -605,6 +524,22 @@ advance(Migration *run, Worker *worker, Err *err)
     return false;
 }
 
+/* When to look again though nothing has come: half a second at most, or when a worker may go on. */
+static int64_t
+wake_us(const Copy *copy)
+{
+    int64_t now_us = clock_now_us();
+    int64_t wake = now_us + 500000;
+
+    for (int i = 0; i < copy->worker_count; i++) {
+        const Worker *worker = &copy->workers[i];
+
+        if (worker->state == WORKER_IDLE && worker->next_us > now_us && worker->next_us < wake)
+            wake = worker->next_us;
+    }
+    return wake;
+}
+
 Step
 copy_step(Migration *run, Err *err)
 {
@@ -622,9 +557,9 @@ copy_step(Migration *run, Err *err)
         moved = moved || copy->workers[i].state != before;
         busy = busy || copy->workers[i].state != WORKER_IDLE;
     }
-    if (!busy && copy->leaf == run->leaf_count)
+    if (!busy && chunks_are_taken(copy->chunks))
         return finish_copy(run, err);
     if (!migration_check_now_and_then(run, err) || !others_look(run, err))
         return STEP_FAILED;
-    return moved || loop_turn(run->loop, clock_now_us() + 500000, err) ? STEP_MORE : STEP_FAILED;
+    return moved || loop_turn(run->loop, wake_us(copy), err) ? STEP_MORE : STEP_FAILED;
 }

@@ -1,4 +1,6 @@
 """What a run asks of the server beyond the work itself, and what it may not save there."""
+import re
+
 from support.hold import held_build
 from support.pgbench import PgBench
 from support.wait import wait_for_session, wait_until
@@ -99,3 +101,19 @@ def test_the_index_that_takes_longest_is_built_first(db, walter):
         pid = wait_for_session(db, "index", "state = 'active' and query ~ '^CREATE INDEX'")
         assert "z_long" in db.query_one("select query from pg_stat_activity where pid = %s", [pid])
     run.finish()
+
+
+def copy_seconds(run):
+    return float(re.search(r"phase copy took ([0-9.]+) s", run.stderr).group(1))
+
+
+def test_the_copy_keeps_to_a_rate(db, walter):
+    """4 MB at 2 MB a second; a slow machine needs longer, none is quicker."""
+    db.execute("create table t (id int primary key, n int, filler char(1000));"
+               "insert into t select i, i, 'x' from generate_series(1, 4000) i;"
+               "analyze t")
+    assert copy_seconds(walter.perform("alter table t alter n type bigint", "-v",
+                                       "--max-rate=2MB")) > 1.5
+    copy = ("insert into %{shadow_table} (id, n, filler) select id, n, filler from t")
+    assert copy_seconds(walter.perform("alter table t alter n type int", "-v", "--max-rate=2MB",
+                                       "-c", copy)) > 1.5

@@ -179,6 +179,24 @@ static const struct {
     {"-a|x|--lock-timeout|007|--slot-timeout|2h", 7, 7200},
 };
 
+static const struct {
+    const char *line;
+    int64_t max_rate;
+} SIZES[] = {
+    {"-a|x|--max-rate=0", 0},
+    {"-a|x|--max-rate=1234567", 1234567},
+    {"-a|x|--max-rate|12B", 12},
+    {"-a|x|--max-rate|512kB", 512 * 1024},
+    {"-a|x|--max-rate=20MB", 20 * 1024 * 1024},
+    {"-a|x|--max-rate=1024GB", INT64_C(1) << 40},
+};
+
+START_TEST(reads_sizes_with_units)
+{
+    ck_assert_int_eq(parsed(SIZES[_i].line).max_rate, SIZES[_i].max_rate);
+}
+END_TEST
+
 START_TEST(reads_durations_with_units)
 {
     Settings settings = parsed(DURATIONS[_i].line);
@@ -287,6 +305,12 @@ static const struct {
     {"-a|x|-j|", "option --jobs (-j) must be a whole number"},
     {"-a|x|-j|4294967298", "option --jobs (-j) must be a whole number"},
     {"-a|x|-j|99999999999999999999999999", "option --jobs (-j) must be a whole number"},
+    {"-a|x|--nice=100", "option --nice must be a whole number from 0 to 99"},
+    {"-a|x|--max-rate=1mb", "option --max-rate must be a whole number of bytes from 0 to"},
+    {"-a|x|--max-rate=MB", "option --max-rate must be a whole number of bytes"},
+    {"-a|x|--max-rate=1 MB", "option --max-rate must be a whole number of bytes"},
+    {"-a|x|--max-rate=1025GB", "option --max-rate must be a whole number of bytes"},
+    {"-a|x|--max-rate=999999999999GB", "option --max-rate must be a whole number of bytes"},
     {"-a|x|-b|0", "option --pull-batch-count (-b) must be a whole number from 1 to 1000000"},
     {"-a|x|-e|many", "option --delta-count (-e) must be a whole number from 1 to 1000000"},
     {"-a|x|--lock-timeout|0",
@@ -324,7 +348,8 @@ END_TEST
 START_TEST(has_a_sound_option_table)
 {
     for (const Option *a = OPTIONS; a->name != NULL; a++) {
-        bool is_number = a->type == OPTION_NUMBER || a->type == OPTION_DURATION;
+        bool is_number =
+            a->type == OPTION_NUMBER || a->type == OPTION_DURATION || a->type == OPTION_SIZE;
 
         for (const Option *b = OPTIONS; b < a; b++) {
             ck_assert_str_ne(a->name, b->name);
@@ -503,6 +528,9 @@ assert_entry_has_facts(const Option *option, const Buf *entry)
                    (long long)option->max,
                    strcmp(option->unit, "s") == 0 ? "seconds" : "milliseconds",
                    (long long)option->initial);
+    if (option->type == OPTION_SIZE)
+        buf_printf(&text, "In bytes, or with a unit (kB, MB, GB); default %lld.",
+                   (long long)option->initial);
     if (option->type == OPTION_CHOICE)
         buf_printf(&text, "The default is\n.BR %s .", option->choices[option->initial]);
     if (option->type == OPTION_TEXT && option->initial_text != NULL)
@@ -587,6 +615,7 @@ parsing_tests(void)
     tcase_add_test(tests, takes_the_positive_form_of_a_skip_option);
     tcase_add_test(tests, lets_the_last_repetition_count);
     tcase_add_loop_test(tests, reads_durations_with_units, 0, COUNT(DURATIONS));
+    tcase_add_loop_test(tests, reads_sizes_with_units, 0, COUNT(SIZES));
     tcase_add_test(tests, takes_values_that_look_odd);
     tcase_add_test(tests, takes_empty_connection_values_for_not_given);
     tcase_add_loop_test(tests, chooses_the_command, 0, COUNT(COMMAND_CASES));
