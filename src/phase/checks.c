@@ -287,10 +287,6 @@ const Check CHECKS_TABLE[] = {
      "    select pg_catalog.format('has statistics object %I, which is not carried over', stxname)"
      "      from pg_catalog.pg_statistic_ext where stxrelid = m.oid"
      "    union all"
-     "    select 'has a security label, which is not carried over' from pg_catalog.pg_seclabel l"
-     "     where l.objoid = m.oid and l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-     "       and l.objsubid = 0"
-     "    union all"
      "    select pg_catalog.format('belongs to extension %I', e.extname)"
      "      from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
      "      cross join ids i where d.classid = i.rel and d.objid = m.oid and d.deptype = 'e'"
@@ -510,16 +506,12 @@ const Check CHECKS_TABLE[] = {
      "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
      "  from pg_catalog.pg_trigger g where g.tgconstrrelid = $1 and g.tgrelid <> $1"
      "   and not g.tgisinternal" UNUSED},
-    {"security_label",
-     "select pg_catalog.format('%s has a security label (%s), which is not carried over by this"
-     " version', case when l.objoid = $1 then 'the table'"
-     "           else pg_catalog.pg_describe_object(l.classoid, l.objoid, 0) end, l.provider),"
-     "       'Use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_seclabel l where (l.objoid = $1 or l.objoid in (select d.objid"
-     "         from pg_catalog.pg_depend d where d.refobjid = $1 and d.deptype = 'i'"
-     "          and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-     "          and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass))"
-     "   and l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass" UNUSED},
+    {"security_label", WITH_DEPENDENTS
+     "select pg_catalog.format('the row type %s has a security label (%s), which is not carried"
+     " over', n.objid::pg_catalog.regtype, l.provider),"
+     "       'Take it away first, or use plain ALTER TABLE.'"
+     "  from renewed n join ids i on n.classid = i.typ join pg_catalog.pg_seclabel l"
+     "    on l.classoid = i.typ and l.objoid = n.objid where true" UNUSED " order by 1"},
     {"grantor",
      "select distinct pg_catalog.format('privileges were granted by %I, and only that role or a"
      " superuser can grant them again', g.rolname),"

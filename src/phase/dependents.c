@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "pg/dependents.h"
 #include "pg/sql.h"
+#include "phase/definition.h"
 #include "phase/matviews.h"
 
 /* Kinds of dependents, as the queries call them. */
@@ -380,6 +381,26 @@ text_of_stand_in(Migration *run, const Dependent *dependent, Err *err)
     return ddl_requalify(dependent->text, moves.items, moves.count, run->arena, err);
 }
 
+/* What is made anew gets its labels anew: will their providers have it? */
+static bool
+try_labels(Migration *run, Conn *conn, const Dependent *dependent, Err *err)
+{
+    AUTO(Text) *name = sql_build("%I.%I", dependent->stand_in_schema, dependent->name);
+    SqlList list = {0};
+
+    switch (dependent->kind) {
+    case MATVIEW:
+        return definition_list_labels(run, conn, dependent->oid, name, &list, err) &&
+               definition_try_labels(conn, &list, err);
+    case SIGNATURE:
+        return definition_list_function_labels(run, conn, dependent->oid, dependent->stand_in_oid,
+                                               &list, err) &&
+               definition_try_labels(conn, &list, err);
+    default:
+        return true;
+    }
+}
+
 static bool
 make_stand_in(Migration *run, Conn *conn, Dependent *dependent, Err *err)
 {
@@ -398,6 +419,7 @@ make_stand_in(Migration *run, Conn *conn, Dependent *dependent, Err *err)
         !stand_in_for_event(run, conn, dependent, err))
         return false;
     return query_exec(conn, create, err) && find_stand_in(run, conn, dependent, err) &&
+           try_labels(run, conn, dependent, err) &&
            (dependent->kind != SIGNATURE || clone_overloads(run, conn, dependent, err));
 }
 
@@ -471,6 +493,9 @@ read_signature(Migration *run, Conn *conn, const Dependent *dependent, const cha
     if (text != NULL) {
         sql_list_add(run, &run->definition.moved, text);
         sql_list_add(run, &run->definition.moved, rows_text(rows, 0, 1));
+        if (!definition_list_function_labels(run, conn, dependent->oid, dependent->oid,
+                                             &run->definition.moved, err))
+            return false;
     }
     sql_list_add(run, drops, rows_text(rows, 0, 2));
     return true;

@@ -182,7 +182,8 @@ add_settings(Migration *run, Conn *conn, const Successor *successor, SqlList *li
     for (int i = 0; i < rows_count(rows); i++)
         if (rows_text(rows, i, 0)[0] != '\0')
             sql_list_add(run, list, rows_text(rows, i, 0));
-    return definition_list_indexes(run, conn, successor->old->oid, successor->place,
+    return definition_list_labels(run, conn, successor->old->oid, successor->place, list, err) &&
+           definition_list_indexes(run, conn, successor->old->oid, successor->place,
                                    successor->schema, list, err);
 }
 
