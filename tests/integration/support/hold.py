@@ -34,7 +34,7 @@ def _held_by_lock(walter, alter, args, mode, superuser):
     writer.execute("select pg_current_xact_id()")
     run = walter.start_perform(alter, *args)
     try:
-        run.shadow = run.wait_for_log(r"shadow table (.+) created,").group(1)
+        run.shadow = run.wait_for_log(r"shadow table ((?s:.+?)) created,").group(1)
         holder.execute(f"lock table {run.shadow} in {mode} mode")
         writer.rollback()
         run.wait_for_log(r"replication slot \S+ is consistent")
