@@ -247,9 +247,13 @@ static bool
 build_swap(Migration *run, Buf *sql, Err *err)
 {
     AUTO(Text) *grants = NULL;
-    AUTO(Text) *phase = state_phase_sql(&run->names, "swapped");
+    AUTO(Text) *phase = NULL;
+    SqlList todo = {0};
     BUF_AUTO(tree_grants);
 
+    if (run->keeps_unfinished)
+        finish_list(run, &todo);
+    phase = state_swapped_sql(&run->names, todo.items, todo.count);
     if (!definition_read_grants(run, run->cutover->conn, &grants, err) ||
         !definition_read_tree_grants(run, run->cutover->conn, &tree_grants, err))
         return false;
