@@ -413,10 +413,6 @@ const Check CHECKS_TABLE[] = {
      "  union all"
      "  select 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid, conrelid"
      "    from pg_catalog.pg_constraint where conrelid = $1"
-     "  union all"
-     "  select i.rel, d.objid, null from ids i join pg_catalog.pg_depend d on d.classid = i.rel"
-     "     and d.refclassid = i.rel and d.refobjid = $1 and d.deptype = 'i'"
-     "    join pg_catalog.pg_class s on s.oid = d.objid and s.relkind = 'S'"
      ")"
      "select distinct pg_catalog.format('%s depends on %s', "
      "pg_catalog.pg_describe_object(d.classid,"
@@ -432,11 +428,12 @@ const Check CHECKS_TABLE[] = {
      "   and d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass"
      "  left join pg_catalog.pg_statistic_ext s on s.oid = d.objid"
      "   and d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass"
-     " where (d.deptype = 'n' or (g.tgrelid <> l.rel and not g.tgisinternal))"
-     "   and not (l.rel is not null and (d.classid in (i.rule, i.proc, i.pol,"
+     " where (d.deptype = 'n' or (g.tgrelid <> l.rel and g.tgconstrrelid <> $1"
+     "                            and not g.tgisinternal))"
+     "   and not (d.classid in (i.rule, i.proc, i.pol,"
      "         'pg_catalog.pg_publication_rel'::pg_catalog.regclass)"
      "     or coalesce(f.adrelid, k.conrelid, g.tgrelid, s.stxrelid, 0) = l.rel"
-     "     or k.contype is not distinct from 'f'))"
+     "     or k.contype is not distinct from 'f')"
      "   and not exists (select from pg_catalog.pg_inherits h where d.classid = i.rel"
      "                      and h.inhrelid = d.objid and h.inhparent = l.rel)" UNUSED
      " order by 1"},
@@ -502,10 +499,21 @@ const Check CHECKS_TABLE[] = {
      "   and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass" UNUSED},
     {"trigger_from",
      "select pg_catalog.format('constraint trigger %I on table %s names the table in its FROM"
-     " clause', g.tgname, g.tgrelid::pg_catalog.regclass),"
-     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
-     "  from pg_catalog.pg_trigger g where g.tgconstrrelid = $1 and g.tgrelid <> $1"
-     "   and not g.tgisinternal" UNUSED},
+     " clause, %s', g.tgname, g.tgrelid::pg_catalog.regclass, o.why), o.cure"
+     "  from pg_catalog.pg_trigger g join pg_catalog.pg_class c on c.oid = g.tgrelid, lateral ("
+     "    select 'and that is a partitioned table', 'Drop it first and create it again afterwards,"
+     " or use plain ALTER TABLE.' where c.relkind = 'p'"
+     "    union all"
+     "    select pg_catalog.format('and role %I does not own that table', current_user),"
+     "           pg_catalog.format('GRANT %I TO %I; the trigger is created again on it.',"
+     "             pg_catalog.pg_get_userbyid(c.relowner), current_user)"
+     "     where not pg_catalog.pg_has_role(c.relowner, 'usage')"
+     "    union all"
+     "    select pg_catalog.format('and role %I may not execute its function', current_user),"
+     "           pg_catalog.format('GRANT EXECUTE ON FUNCTION %s TO %I;',"
+     "             g.tgfoid::pg_catalog.regprocedure, current_user)"
+     "     where not pg_catalog.has_function_privilege(g.tgfoid, 'execute')) o (why, cure)"
+     " where g.tgconstrrelid = $1 and g.tgrelid <> $1 and not g.tgisinternal" UNUSED},
     {"security_label", WITH_DEPENDENTS
      "select pg_catalog.format('the row type %s has a security label (%s), which is not carried"
      " over', n.objid::pg_catalog.regtype, l.provider),"

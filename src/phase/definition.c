@@ -367,6 +367,7 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_drop_old_keys(run, conn, err) && definition_read_flags(run, conn, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         definition_read_tree_keys(run, conn, err) && definition_read_triggers(run, conn, err) &&
+        definition_read_triggers_from(run, conn, err) &&
         definition_read_hidden_triggers(run, conn, err) &&
         definition_read_partition(run, conn, err) && definition_read_sequences(run, conn, err) &&
         dependents_read(run, conn, err) && definition_read_rules(run, conn, err) &&

@@ -155,6 +155,17 @@ static const char SQL_SIGNATURE[] =
     " %s::pg_catalog.oid::pg_catalog.regprocedure; end', what, oid))"
     "  from p";
 
+/* What function $1 depends on by ALTER FUNCTION: CREATE OR REPLACE takes that away, too. */
+static const char SQL_EXTENSIONS[] =
+    "select pg_catalog.format('alter %s %s depends on extension %I',"
+    "         case p.prokind when 'p' then 'procedure' else 'function' end,"
+    "         p.oid::pg_catalog.regprocedure, e.extname)"
+    "  from pg_catalog.pg_proc p join pg_catalog.pg_depend d on d.objid = p.oid"
+    "   and d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.deptype = 'x'"
+    "   and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+    "  join pg_catalog.pg_extension e on e.oid = d.refobjid"
+    " where p.oid = $1::pg_catalog.oid order by e.extname";
+
 /* What CASCADE has taken away.  $1 its kind, $2 its oid, $3 relation (quoted), $4 rule or policy. */
 static const char SQL_DROP[] =
     "select case $1 when 'v' then pg_catalog.format('drop view if exists %s cascade', $3::text)"
@@ -480,6 +491,19 @@ read_view(Migration *run, Conn *conn, const Dependent *dependent, const char *te
 }
 
 static bool
+read_extensions(Migration *run, Conn *conn, const Dependent *dependent, Err *err)
+{
+    AUTO(Text) *oid = mem_format("%u", dependent->oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_EXTENSIONS, (const char *const[]){oid, NULL}, &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows); i++)
+        sql_list_add(run, &run->definition.moved, rows_text(rows, i, 0));
+    return true;
+}
+
+static bool
 read_signature(Migration *run, Conn *conn, const Dependent *dependent, const char *text,
                SqlList *drops, Err *err)
 {
@@ -493,7 +517,8 @@ read_signature(Migration *run, Conn *conn, const Dependent *dependent, const cha
     if (text != NULL) {
         sql_list_add(run, &run->definition.moved, text);
         sql_list_add(run, &run->definition.moved, rows_text(rows, 0, 1));
-        if (!definition_list_function_labels(run, conn, dependent->oid, dependent->oid,
+        if (!read_extensions(run, conn, dependent, err) ||
+            !definition_list_function_labels(run, conn, dependent->oid, dependent->oid,
                                              &run->definition.moved, err))
             return false;
     }
@@ -532,7 +557,7 @@ read_dependent(Migration *run, Conn *conn, const Dependent *dependent, SqlList *
     if (dependent->kind == VIEW)
         return read_view(run, conn, dependent, text, err);
     sql_list_add(run, &run->definition.moved, text);
-    return true;
+    return dependent->kind != BODY || read_extensions(run, conn, dependent, err);
 }
 
 /* What the swap locks: views before all tables, then the tables of rules and policies. */

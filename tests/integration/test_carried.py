@@ -1,0 +1,109 @@
+"""What hangs on a table from far away comes along."""
+import pytest
+
+from support.hold import held_copy, held_gate
+from support.oracle import (CHANGES, OWNER, ROWS, Case, named, new_oracle,
+                            oracle_databases, oracle_server, oracle_walter)
+
+__all__ = ["new_oracle", "oracle_databases", "oracle_server", "oracle_walter"]   # fixtures
+
+ALTER = "alter table t alter n type bigint, add x int default 5"
+
+# A table whose constraint trigger names t; it writes down what has happened.
+FROM = ROWS + """
+create table o (id int primary key, n int); create table happened (what text);
+create schema s; create table s."O o" (id int);
+create function f() returns trigger language plpgsql as $$
+begin
+  insert into happened values (format('%s %s %s', tg_name, new.id, tg_argv[0]));
+  return null;
+end $$;
+create constraint trigger g after insert on o from t deferrable initially deferred
+  for each row execute function f('it''s');
+create constraint trigger "g g" after insert or update of n on o from t not deferrable
+  for each row when (new.n > 0) execute function f();
+create constraint trigger g after insert on s."O o" from t
+  for each row execute function f(); comment on trigger g on s."O o" is 'of another schema';
+create constraint trigger self after insert on t from t for each row execute function f();
+create constraint trigger other after insert on t from o for each row execute function f();
+"""
+FIRED = "insert into o values (1, 1), (2, 0); insert into s.\"O o\" values (3);" \
+        "update o set n = 7 where id = 2; insert into t (id) values (500)"
+
+TRIGGERS = [
+    Case("constraint triggers", FROM, ALTER, CHANGES, after=FIRED),
+    Case("their states", FROM + """
+         alter table o disable trigger g; alter table o enable always trigger "g g";
+         alter table s."O o" enable replica trigger g;
+         create extension pg_trgm; alter trigger g on o depends on extension pg_trgm""",
+         ALTER, after=FIRED),
+    Case("beside a foreign key both ways", FROM + """
+         alter table o add foreign key (n) references t; alter table t add foreign key (n)
+         references o not valid; create view w as select o.id from o join t using (id)""",
+         "alter table t rename id to key; alter table t add x int", after="insert into o values (1, 1)"),
+    Case("made, changed and dropped while the run is on", FROM, ALTER, """
+         create constraint trigger late after insert on s."O o" from t
+           for each row execute function f(); drop trigger "g g" on o;
+         alter table o disable trigger g; comment on trigger g on s."O o" is 'changed'""",
+         after=FIRED, hold=held_gate),
+    Case("of tables of the same owner", FROM + f"""
+         alter table t owner to {OWNER}; alter table o owner to {OWNER}; alter table s."O o" owner
+         to {OWNER}; grant create, usage on schema s to {OWNER}""", ALTER, user=OWNER),
+]
+
+EXTENSIONS = ROWS + """
+create extension pg_trgm; create extension btree_gist;
+create function f(r t) returns int language sql as 'select r.id';
+create procedure p(r t) language sql as 'select 1';
+create function body() returns bigint begin atomic select count(*) from t; end;
+create materialized view m as select v from t; create index i on m (v);
+create view w as select v from t;
+alter function f(t) depends on extension pg_trgm; alter function f(t) depends on extension btree_gist;
+alter procedure p(t) depends on extension pg_trgm; alter function body() depends on extension pg_trgm;
+alter materialized view m depends on extension btree_gist; alter index i depends on extension pg_trgm;
+"""
+
+DEPENDS = [
+    Case("functions and materialized views", EXTENSIONS, "alter table t add x int default 5", CHANGES,
+         after="drop extension pg_trgm; drop extension btree_gist"),
+    Case("populated afterwards", EXTENSIONS, "alter table t rename n to m",
+         args=("--matviews=after",)),
+    Case("changed while the run is on", EXTENSIONS, "alter table t add x int", """
+         alter function f(t) no depends on extension pg_trgm;
+         alter procedure p(t) depends on extension btree_gist""", hold=held_copy),
+]
+
+CASES = {"triggers that name it": TRIGGERS, "depends on extension": DEPENDS}
+
+
+@pytest.mark.parametrize("case", named(CASES))
+def test_carried_over(oracle, case):
+    oracle.check(case)
+
+
+@pytest.mark.parametrize("setup, message", [
+    ("alter table t owner to {owner}; grant execute on function f() to {owner}",
+     "and role oracle_owner does not own that table"),
+    ("alter table t owner to {owner}; alter table o owner to {owner}; alter table s.\"O o\" owner to"
+     " {owner}; revoke execute on function f() from public",
+     "and role oracle_owner may not execute its function"),
+], ids=["table of another", "function of another"])
+def test_trigger_of_another(oracle, setup, message):
+    case = Case("", FROM + setup.format(owner=OWNER), ALTER, user=OWNER)
+    oracle.set_up(case)
+    assert message in oracle.check_untouched(case, (2,)).stderr
+
+
+def test_trigger_under_load(oracle):
+    """Rows of the other table go on firing it, each once."""
+    case = Case("", FROM, ALTER)
+    oracle.set_up(case)
+    with held_gate(oracle.walter, ALTER) as run:
+        oracle.online.execute("insert into o select g, 0 from generate_series(1, 5) g")
+        waiting = oracle.online.connect(autocommit=False)
+        waiting.execute("insert into o values (6, 0)")
+    waiting.commit()
+    run.finish()
+    oracle.online.execute("insert into o values (7, 0)")
+    assert [row[0] for row in oracle.online.query("select what from happened order by 1")] == [
+        f"g {number} it's" for number in range(1, 8)]
