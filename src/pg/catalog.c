@@ -75,6 +75,19 @@ static const char SQL_PLACE[] =
     "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid,"
     "       coalesce(pg_catalog.pg_relation_filenode(pg_catalog.to_regclass($1)), 0)";
 
+static const char SQL_PRIVILEGES[] =
+    "select pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relacl, ("
+    "           select pg_catalog.string_agg("
+    "             pg_catalog.concat_ws(' ', a.attnum, a.attacl), ' ' order by a.attnum)"
+    "           from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attacl is not null),"
+    "         (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.oid, s.relacl), ' '"
+    "             order by s.oid) from pg_catalog.pg_depend d join pg_catalog.pg_class s"
+    "             on s.oid = d.objid and s.relkind = 'S'"
+    "           where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "            and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "            and d.refobjid = c.oid and d.deptype = 'i')), ' ' order by c.oid)"
+    "  from pg_catalog.pg_class c where c.oid in " TREE_OIDS;
+
 static const char SQL_COLUMN_ROWS[] =
     "select pg_catalog.string_agg(pg_catalog.concat_ws(':', attrelid, attnum, xmin), ' '"
     "         order by attrelid, attnum)"
@@ -450,40 +463,41 @@ catalog_find_column(const TableShape *shape, const char *name)
     return -1;
 }
 
-bool
-catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
+/* The only value that a query about a table gives; NULL is "".  `what`: "the ... of table 4711". */
+static bool
+read_text(Conn *conn, const char *query, uint32_t oid, const char *what, char **text, Err *err)
 {
     AUTO(Text) *oid_text = mem_format("%u", oid);
     AUTO(Rows) *rows = NULL;
 
-    if (!query_one(conn, SQL_DIGEST, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the definition of table %u", oid);
-    *digest = mem_copy_text(rows_text(rows, 0, 0));
+    if (!query_one(conn, query, (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the %s of table %u", what, oid);
+    *text = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
     return true;
+}
+
+bool
+catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
+{
+    return read_text(conn, SQL_DIGEST, oid, "definition", digest, err);
 }
 
 bool
 catalog_read_body(Conn *conn, uint32_t oid, char **body, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(conn, SQL_BODY, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the columns of table %u", oid);
-    *body = mem_copy_text(rows_text(rows, 0, 0));
-    return true;
+    return read_text(conn, SQL_BODY, oid, "columns", body, err);
 }
 
 bool
 catalog_read_column_rows(Conn *conn, uint32_t oid, char **column_rows, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
+    return read_text(conn, SQL_COLUMN_ROWS, oid, "columns", column_rows, err);
+}
 
-    if (!query_one(conn, SQL_COLUMN_ROWS, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the columns of table %u", oid);
-    *column_rows = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
-    return true;
+bool
+catalog_read_privileges(Conn *conn, uint32_t oid, char **privileges, Err *err)
+{
+    return read_text(conn, SQL_PRIVILEGES, oid, "privileges", privileges, err);
 }
 
 bool
