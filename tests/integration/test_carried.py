@@ -73,12 +73,54 @@ DEPENDS = [
          alter procedure p(t) depends on extension btree_gist""", hold=held_copy),
 ]
 
-CASES = {"triggers that name it": TRIGGERS, "depends on extension": DEPENDS}
+# Rows are found by the key's columns, with the equality that the columns have.
+KEYED = """
+create table t (a text, b int, n int, v text);
+insert into t select 'k' || g, g, g * 10, 'v' from generate_series(1, 30) g;
+alter table t alter a set not null, alter b set not null;
+"""
+KEY_CHANGES = """
+update t set n = null where b = 3; update t set a = 'K' where b = 4; delete from t where b = 5;
+insert into t values ('new', 101, 1, 'x'); update t set v = 'w' where b between 6 and 9
+"""
+
+KEYS = [
+    Case(f"a replica identity {kind}", KEYED + setup, "alter table t alter n type bigint",
+         KEY_CHANGES) for kind, setup in {
+             "of another collation": 'create unique index k on t (a collate "C", b);'
+                                     "alter table t replica identity using index k",
+             "for patterns": "create unique index k on t (b, a text_pattern_ops) include (v);"
+                             "alter table t replica identity using index k",
+             "downwards": "create unique index k on t (b desc nulls last, a desc);"
+                          "alter table t replica identity using index k",
+             "of a type that is like another": "alter table t alter a type varchar(20);"
+                                               "alter table t add primary key (a, b)",
+         }.items()]
+
+CASES = {"keys": KEYS, "triggers that name it": TRIGGERS, "depends on extension": DEPENDS}
 
 
 @pytest.mark.parametrize("case", named(CASES))
 def test_carried_over(oracle, case):
     oracle.check(case)
+
+
+@pytest.mark.parametrize("index, own", [('a collate "C"', False), ("a text_pattern_ops", True),
+                                        ("a", True)])
+def test_rows_are_found_by_an_index(oracle, index, own):
+    """Where the replica identity's own does not serve, there is another for the time of the run."""
+    alter = "alter table t alter n type bigint"
+    case = Case("", KEYED + f"create unique index k on t ({index}); alter table t replica identity"
+                " using index k", alter)
+    oracle.set_up(case)
+    with held_gate(oracle.walter, alter) as run:
+        names = [name for (name,) in oracle.online.query(
+            "select c.relname from pg_index join pg_class c on c.oid = indexrelid"
+            " where indrelid = %s::regclass order by 1", [run.wait_for_log(r"shadow table (.+) created,").group(1)])]
+    run.finish()
+    assert ([name for name in names if name.startswith("walter_")] == []) == own
+    assert oracle.online.query_one("select count(*) from pg_indexes where tablename = 't'"
+                                   " and schemaname = 'public'") == 1
 
 
 @pytest.mark.parametrize("setup, message", [
