@@ -43,6 +43,13 @@ NODISCARD bool definition_list_indexes(Migration *run, Conn *conn, uint32_t oid,
                                        const char *qualified, const char *schema, SqlList *list,
                                        Err *err);
 
+/*
+ * Add the statements that make the extended statistics of a matview for its successor `place`
+ * (quoted), and to the swap those by which the new ones follow the old ones.
+ */
+NODISCARD bool definition_list_statistics(Migration *run, Conn *conn, const Dependent *matview,
+                                          const char *place, SqlList *list, Err *err);
+
 /* Add the statements that give relation `name` (quoted) and its columns the labels of `oid`. */
 NODISCARD bool definition_list_labels(Migration *run, Conn *conn, uint32_t oid, const char *name,
                                       SqlList *list, Err *err);

@@ -188,6 +188,7 @@ add_settings(Migration *run, Conn *conn, const Successor *successor, SqlList *li
         if (rows_text(rows, i, 0)[0] != '\0')
             sql_list_add(run, list, rows_text(rows, i, 0));
     return definition_list_labels(run, conn, successor->old->oid, successor->place, list, err) &&
+           definition_list_statistics(run, conn, successor->old, successor->place, list, err) &&
            definition_list_indexes(run, conn, successor->old->oid, successor->place,
                                    successor->schema, list, err);
 }

@@ -97,7 +97,32 @@ KEYS = [
                                                "alter table t add primary key (a, b)",
          }.items()]
 
-CASES = {"keys": KEYS, "triggers that name it": TRIGGERS, "depends on extension": DEPENDS}
+STATISTICS = ROWS + f"""
+create schema s; create statistics st on n, v from t;
+create materialized view m as select id, n, v, n + 1 as "N 1" from t;
+create statistics m_st on n, v from m; create statistics s.st (mcv) on id, "N 1" from m;
+create statistics s."S t" (ndistinct) on (id + 1), v, (lower(v)) from m;
+alter statistics m_st set statistics 77; comment on statistics s."S t" is 'of a matview';
+alter statistics s.st owner to {OWNER}; grant create, usage on schema s to {OWNER};
+create materialized view s.mm as select * from m; create statistics s.other on id, n from s.mm;
+analyze t; analyze m; analyze s.mm
+"""
+FILLED = "select count(*) = 5 from pg_statistic_ext_data"
+
+STATISTICS_OF_MATVIEWS = [
+    Case("populated before", STATISTICS, "alter table t add x int", CHANGES, holds=(FILLED,)),
+    Case("populated afterwards", STATISTICS, "alter table t rename n to amount",
+         args=("--matviews=after",)),
+    Case("dropped with a column", STATISTICS, "alter table t drop n cascade"),
+    Case("of an owner", STATISTICS + f"""; alter table t owner to {OWNER};
+         alter materialized view m owner to {OWNER}; alter statistics m_st owner to {OWNER};
+         alter statistics st owner to {OWNER};
+         alter statistics s."S t" owner to {OWNER}; alter materialized view s.mm owner to {OWNER};
+         alter statistics s.other owner to {OWNER}""", "alter table t add x int", user=OWNER,
+         holds=(FILLED,)),
+]
+
+CASES = {"statistics of matviews": STATISTICS_OF_MATVIEWS, "keys": KEYS, "triggers that name it": TRIGGERS, "depends on extension": DEPENDS}
 
 
 @pytest.mark.parametrize("case", named(CASES))
@@ -121,6 +146,15 @@ def test_rows_are_found_by_an_index(oracle, index, own):
     assert ([name for name in names if name.startswith("walter_")] == []) == own
     assert oracle.online.query_one("select count(*) from pg_indexes where tablename = 't'"
                                    " and schemaname = 'public'") == 1
+
+
+def test_statistics_of_another(oracle):
+    case = Case("", STATISTICS + f"; alter table t owner to {OWNER}; alter statistics st owner to"
+                f" {OWNER}; alter materialized view m owner to {OWNER};"
+                f" alter materialized view s.mm owner to {OWNER}", ALTER, user=OWNER)
+    oracle.set_up(case)
+    assert ("materialized view public.m has statistics object public.m_st of postgres, which role"
+            f" {OWNER} cannot make again") in oracle.check_untouched(case, (2,)).stderr
 
 
 @pytest.mark.parametrize("setup, message", [

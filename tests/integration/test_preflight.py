@@ -95,9 +95,6 @@ TABLE_CASES = {
          "temporary view .*v of a session depends on the table", "end the session that has it"),
     ],
     "matview": [
-        (PLAIN + "; create materialized view m as select id, n from t; create statistics st on id, n"
-         " from m", "alter table t add x int",
-         "materialized view public.m has statistics object st", "Drop it first"),
         (PLAIN + "; create materialized view a as select id from t;"
          "create materialized view b as select * from a; refresh materialized view a with no data",
          ALTER, "materialized view public.b reads public.a, which is not populated", "Drop it first"),
