@@ -92,6 +92,18 @@ LABELS = [
          security label for keeper on table t1 is 'part'; insert into t values (1, 1), (2, 2)""",
          "alter table t1 alter v set storage main, alter n set default 4",
          "insert into t values (7, 7)"),
+    Case("of a tree", """
+         create table t (id int, n int, v text, primary key (id)) partition by range (id);
+         create table t1 partition of t for values from (0) to (100);
+         create table t2 (v text, id int not null, n int); alter table t attach partition t2
+           for values from (100) to (1000);
+         security label for keeper on table t is 'parent';
+         security label for keeper on column t.v is 'of all'; security label for keeper on table t1
+         is 'one'; security label for keeper on column t2.n is 'two';
+         security label for keeper on column t2.v is 'of two';
+         insert into t select g, g, 'v' from generate_series(1, 200) g""",
+         "alter table t rename n to amount; alter table t drop v, add x int default 5",
+         "update t set n = 0 where id = 7"),
     Case("of what depends on it", DEPENDENTS, "alter table t add x int default 5", CHANGES,
          hold=held_gate),
     Case("of what depends on it, populated afterwards", DEPENDENTS,
