@@ -50,6 +50,11 @@ TABLES = """
       from pg_class c where relkind = 'r' and relnamespace = 'public'::regnamespace order by 1"""
 
 
+# Triggers and defaults say when they were at work; the rows that fill() makes are of 2020.
+TIMELESS = ("select regexp_replace(r::text, '20(2[1-9]|[3-9]\\d)-\\d\\d-\\d\\d [0-9:.]+', 'now', 'g')"
+            " from {table} r")
+
+
 def load(db, files):
     """Run the files of unpacked packages."""
     for file in files:
@@ -149,4 +154,5 @@ def test_every_table(pair):
     # triggers, keys and sequences do what they did
     for db in (plain, online):
         fill(db, 21, 26)
-    oracle.compare(Case("all", "", ""))
+    oracle.compare(Case("all", "", "", rows={table: TIMELESS.format(table=table)
+                                             for table, _ in tables}))
