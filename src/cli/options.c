@@ -162,7 +162,7 @@ const CommandWord COMMANDS[] = {
     {"cleanup", COMMAND_CLEANUP, "cleanup [-d DBNAME] [OPTION]...",
      "remove what interrupted runs have left",
      "Shows what interrupted runs have left in the database - replication slots, publications, "
-     "schemas - and asks whether to remove it. Without a terminal and without --yes it only "
+     "schemas, and what was to come after a swap - and asks whether to remove and do it. Without a terminal and without --yes it only "
      "shows it. Runs that are still at work are left alone."},
     {"help", COMMAND_HELP, "help [COMMAND]", "show the help text of a command", NULL},
     {"version", COMMAND_VERSION, "--version", "show the version", NULL},

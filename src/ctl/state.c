@@ -29,6 +29,7 @@ static const char SQL_PREPARE[] =
     "  last_error text,"
     "  former_identity text,"
     "  identity_index oid,"
+    "  unfinished text[],"
     "  started_at timestamptz not null default pg_catalog.now(),"
     "  phase_at timestamptz not null default pg_catalog.now());"
     "comment on schema walter is 'State of walter, the online ALTER TABLE tool'";
@@ -37,6 +38,14 @@ static const char SQL_PREPARE[] =
 static const char SQL_IS_READY[] =
     "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
     "    on n.oid = c.relnamespace where n.nspname = 'walter' and c.relname = 'run')";
+
+/* A table of an older version, which may be another role's. */
+static const char SQL_KNOWS_UNFINISHED[] =
+    "select a.attnum is not null, pg_catalog.pg_has_role(c.relowner, 'usage')"
+    "  from pg_catalog.pg_class c left join pg_catalog.pg_attribute a on a.attrelid = c.oid"
+    "   and a.attname = 'unfinished' where c.oid = 'walter.run'::pg_catalog.regclass";
+
+static const char SQL_ADD_UNFINISHED[] = "alter table walter.run add column unfinished text[]";
 
 static const char SQL_KNOWS_IDENTITY[] =
     "select exists (select from pg_catalog.pg_attribute where attname = 'identity_index'"
@@ -70,6 +79,9 @@ static const char SQL_TABLES[] =
     "grant usage on schema walter to %I;"
     "grant select, update on %S to %I";
 
+/* What is still to be done, of row r; NULL or no array when that is nothing. */
+#define UNFINISHED "pg_catalog.to_jsonb(r)->'unfinished'"
+
 static const char SQL_UNFINISHED[] =
     "select r.run, r.phase, r.original_oid, r.shadow_oid, r.table_name,"
     "       pg_catalog.to_char(r.started_at, 'YYYY-MM-DD HH24:MI:SS'), r.statement,"
@@ -77,8 +89,19 @@ static const char SQL_UNFINISHED[] =
     "       exists (select from pg_catalog.pg_locks l where l.locktype = 'advisory'"
     "         and l.classid = " LOCK_CLASS " and l.objid = r.original_oid and l.objsubid = 2"
     "         and l.granted and l.database = (select oid from pg_catalog.pg_database"
-    "                                          where datname = pg_catalog.current_database()))"
-    "  from walter.run r where r.phase <> 'done' order by r.started_at";
+    "                                          where datname = pg_catalog.current_database())),"
+    "       coalesce(pg_catalog.jsonb_typeof(" UNFINISHED ") = 'array', false)"
+    "  from walter.run r where r.phase <> 'done' or pg_catalog.jsonb_typeof(" UNFINISHED
+    ") = 'array'"
+    " order by r.started_at";
+
+static const char SQL_TODO[] =
+    "select pg_catalog.jsonb_array_elements_text(" UNFINISHED ") from walter.run r"
+    " where r.run = $1 and pg_catalog.jsonb_typeof(" UNFINISHED ") = 'array'";
+
+static const char SQL_NOTE_DONE[] =
+    "update walter.run set unfinished = nullif(pg_catalog.array_remove(unfinished, $1), '{}')"
+    " where run = $2";
 
 /* `before` run `after`, in `arena`. */
 static const char *
@@ -103,14 +126,28 @@ state_names(const char *run, Arena *arena)
                       .position = name_of("walter.position_", run, "", arena)};
 }
 
+/* Where an older table is another role's, do without. */
+static bool
+prepare_unfinished(Conn *conn, bool *keeps_unfinished, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_simple(conn, SQL_KNOWS_UNFINISHED, &rows, err))
+        return false;
+    *keeps_unfinished = rows_bool(rows, 0, 0) || rows_bool(rows, 0, 1);
+    return rows_bool(rows, 0, 0) || !rows_bool(rows, 0, 1) ||
+           query_exec(conn, SQL_ADD_UNFINISHED, err);
+}
+
 bool
-state_prepare(Conn *conn, Err *err)
+state_prepare(Conn *conn, bool *keeps_unfinished, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
     if (!query_exec(conn, SQL_ONE_AT_A_TIME, err) ||
         !query_simple(conn, SQL_IS_READY, &rows, err) ||
-        (!rows_bool(rows, 0, 0) && !query_exec(conn, SQL_PREPARE, err)))
+        (!rows_bool(rows, 0, 0) && !query_exec(conn, SQL_PREPARE, err)) ||
+        !prepare_unfinished(conn, keeps_unfinished, err))
         return err_wrap(err, "preparing schema walter");
     return true;
 }
@@ -182,6 +219,44 @@ state_phase_sql(const RunNames *names, const char *phase)
                      phase, names->run);
 }
 
+char *
+state_swapped_sql(const RunNames *names, const char *const *todo, int count)
+{
+    BUF_AUTO(list);
+
+    for (int i = 0; i < count; i++)
+        sql_add(&list, "%S%L", i == 0 ? ", unfinished = array[" : ", ", todo[i]);
+    if (count > 0)
+        buf_add_text(&list, "]");
+    return sql_build("update walter.run set phase = 'swapped', phase_at = pg_catalog.now()%S"
+                     " where run = %L",
+                     buf_text(&list), names->run);
+}
+
+bool
+state_note_done(Conn *control, const RunNames *names, const char *statement, Err *err)
+{
+    if (!query_run(control, SQL_NOTE_DONE, (const char *const[]){statement, names->run, NULL}, NULL,
+                   err))
+        return err_wrap(err, "noting what is finished");
+    return true;
+}
+
+bool
+state_read_todo(Conn *control, const RunNames *names, Arena *arena, const char ***todo, int *count,
+                Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(control, SQL_TODO, (const char *const[]){names->run, NULL}, &rows, err))
+        return err_wrap(err, "reading walter.run");
+    *count = rows_count(rows);
+    *todo = arena_alloc(arena, sizeof **todo * (size_t)(*count + 1));
+    for (int i = 0; i < *count; i++)
+        (*todo)[i] = arena_copy(arena, rows_text(rows, i, 0), strlen(rows_text(rows, i, 0)));
+    return true;
+}
+
 bool
 state_set_phase(Conn *control, const RunNames *names, const char *phase, Err *err)
 {
@@ -247,6 +322,7 @@ state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
             run->former_identity =
                 arena_copy(arena, rows_text(rows, i, 7), strlen(rows_text(rows, i, 7)));
         run->alive = rows_bool(rows, i, 8);
+        run->is_unfinished = rows_bool(rows, i, 9);
     }
     *count = rows_count(rows);
     return true;

@@ -46,13 +46,15 @@ typedef struct RunRecord {
     const char *statement;
     const char *former_identity; /* replica identity to be restored, or NULL */
     bool alive;                  /* a session holds the run's advisory lock */
+    bool is_unfinished;          /* something is left of what was to be done after the swap */
 } RunRecord;
 
 /*
  * Create schema walter and walter.run where they do not exist, in the transaction that the caller
  * has open: a run that is refused leaves not even these.  Preflight has checked the privileges.
+ * *keeps_unfinished: can the row say what is still to be done after the swap?
  */
-NODISCARD bool state_prepare(Conn *conn, Err *err);
+NODISCARD bool state_prepare(Conn *conn, bool *keeps_unfinished, Err *err);
 
 /*
  * Take the session-level advisory lock on the table: the run's life sign, and what keeps a second
@@ -91,6 +93,20 @@ NODISCARD bool state_set_phase(Conn *control, const RunNames *names, const char 
 /* SQL (one statement) that notes the phase; for the swap's own transaction.  New, free(). */
 char *state_phase_sql(const RunNames *names, const char *phase);
 
+/*
+ * The UPDATE that notes the swap, and the `count` statements that are to be run after it, each in a
+ * transaction of its own.  New text, free().
+ */
+char *state_swapped_sql(const RunNames *names, const char *const *todo, int count);
+
+/* One of these statements needs to be run no more. */
+NODISCARD bool state_note_done(Conn *control, const RunNames *names, const char *statement,
+                               Err *err);
+
+/* Those that are left, in order; in `arena`. */
+NODISCARD bool state_read_todo(Conn *control, const RunNames *names, Arena *arena,
+                               const char ***todo, int *count, Err *err);
+
 /* Note why the run failed. */
 NODISCARD bool state_set_error(Conn *control, const RunNames *names, const char *message, Err *err);
 
@@ -108,7 +124,7 @@ char *state_position_sql(const RunNames *names, const Position *position);
 /* Write a marker into the fence table (committed, WAL flushed). */
 NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err);
 
-/* All runs that walter.run knows and that are not done, oldest first; *runs is in `arena`. */
+/* All runs that walter.run knows and that are not done, or left something, oldest first; *runs is in `arena`. */
 NODISCARD bool state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
                                      Err *err);
 

@@ -75,6 +75,19 @@ static const char SQL_PLACE[] =
     "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid,"
     "       coalesce(pg_catalog.pg_relation_filenode(pg_catalog.to_regclass($1)), 0)";
 
+static const char SQL_PRIVILEGES[] =
+    "select pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relacl, ("
+    "           select pg_catalog.string_agg("
+    "             pg_catalog.concat_ws(' ', a.attnum, a.attacl), ' ' order by a.attnum)"
+    "           from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attacl is not null),"
+    "         (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.oid, s.relacl), ' '"
+    "             order by s.oid) from pg_catalog.pg_depend d join pg_catalog.pg_class s"
+    "             on s.oid = d.objid and s.relkind = 'S'"
+    "           where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "            and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "            and d.refobjid = c.oid and d.deptype = 'i')), ' ' order by c.oid)"
+    "  from pg_catalog.pg_class c where c.oid in " TREE_OIDS;
+
 static const char SQL_COLUMN_ROWS[] =
     "select pg_catalog.string_agg(pg_catalog.concat_ws(':', attrelid, attnum, xmin), ' '"
     "         order by attrelid, attnum)"
@@ -149,7 +162,8 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "  union all select 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid"
     "    from pg_catalog.pg_constraint k, t where k.conrelid = t.id or k.confrelid = t.id"
     "  union all select 'pg_catalog.pg_trigger'::pg_catalog.regclass, g.oid"
-    "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id and not g.tgisinternal"
+    "    from pg_catalog.pg_trigger g, t where (g.tgrelid = t.id or g.tgconstrrelid = t.id)"
+    "     and not g.tgisinternal"
     "  union all select 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid"
     "    from pg_catalog.pg_rewrite r, t where r.ev_class = t.id"
     "  union all select 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid"
@@ -167,6 +181,11 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "  select pg_catalog.concat_ws(' ', 'comment', d.classoid, d.objoid, d.objsubid, d.description)"
     "    from objects o join pg_catalog.pg_description d on d.objoid = o.oid and d.classoid = "
     "o.class"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'label', l.classoid, l.objoid, l.objsubid, l.provider,"
+    "         l.label)"
+    "    from (select class, oid from objects union select classid, objid from renewed) o"
+    "    join pg_catalog.pg_seclabel l on l.objoid = o.oid and l.classoid = o.class"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'column', t.id, attnum, attname, atttypid, atttypmod,"
     "         attnotnull, atthasdef, attidentity, attgenerated, attcollation, attstorage,"
@@ -192,6 +211,10 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "  select pg_catalog.concat_ws(' ', 'trigger', pg_catalog.pg_get_triggerdef(g.oid), tgenabled)"
     "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id"
     "     and (not g.tgisinternal or g.tgparentid <> 0)"
+    "  union all"
+    "  select pg_catalog.concat_ws(' ', 'trigger from', g.oid, pg_catalog.pg_get_triggerdef(g.oid),"
+    "         tgenabled) from pg_catalog.pg_trigger g, t"
+    "   where g.tgconstrrelid = t.id and g.tgrelid <> t.id and not g.tgisinternal"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'hidden trigger', tgconstraint, tgfoid, tgenabled)"
     "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id and g.tgisinternal"
@@ -242,7 +265,12 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "             pg_catalog.pg_get_indexdef(x.indexrelid), x.indisclustered, x.indisvalid,"
     "             pg_catalog.obj_description(x.indexrelid, 'pg_class')), ', ' order by "
     "x.indexrelid)"
-    "            from pg_catalog.pg_index x where x.indrelid = m.oid))"
+    "            from pg_catalog.pg_index x where x.indrelid = m.oid),"
+    "         (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.oid, s.stxowner,"
+    "             pg_catalog.pg_get_statisticsobjdef(s.oid),"
+    "             pg_catalog.to_jsonb(s)->>'stxstattarget',"
+    "             pg_catalog.obj_description(s.oid, 'pg_statistic_ext')), ', ' order by s.oid)"
+    "            from pg_catalog.pg_statistic_ext s where s.stxrelid = m.oid))"
     "    from renewed d join ids i on d.classid = i.rel"
     "    join pg_catalog.pg_class m on m.oid = d.objid and m.relkind = 'm'"
     "  union all"
@@ -265,7 +293,10 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "         (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and (d.objid = t.id"
     "           or d.objid in (select indexrelid from pg_catalog.pg_index where indrelid = t.id)))"
     "         or (d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and d.objid in ("
-    "           select oid from pg_catalog.pg_trigger where tgrelid = t.id)))"
+    "           select oid from pg_catalog.pg_trigger where tgrelid = t.id or tgconstrrelid = "
+    "t.id))"
+    "         or (d.classid, d.objid) in (select classid, objid from renewed"
+    "                                          union all select classid, objid from touched))"
     "  union all"
     /* of partitions nothing else is carried over; see checks_tree.c */
     "  select pg_catalog.concat_ws(' ', 'of a partition', d.classid, d.objid, d.objsubid, t.id)"
@@ -437,40 +468,41 @@ catalog_find_column(const TableShape *shape, const char *name)
     return -1;
 }
 
-bool
-catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
+/* The only value that a query about a table gives; NULL is "".  `what`: "the ... of table 4711". */
+static bool
+read_text(Conn *conn, const char *query, uint32_t oid, const char *what, char **text, Err *err)
 {
     AUTO(Text) *oid_text = mem_format("%u", oid);
     AUTO(Rows) *rows = NULL;
 
-    if (!query_one(conn, SQL_DIGEST, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the definition of table %u", oid);
-    *digest = mem_copy_text(rows_text(rows, 0, 0));
+    if (!query_one(conn, query, (const char *const[]){oid_text, NULL}, &rows, err))
+        return err_wrap(err, "reading the %s of table %u", what, oid);
+    *text = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
     return true;
+}
+
+bool
+catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
+{
+    return read_text(conn, SQL_DIGEST, oid, "definition", digest, err);
 }
 
 bool
 catalog_read_body(Conn *conn, uint32_t oid, char **body, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(conn, SQL_BODY, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the columns of table %u", oid);
-    *body = mem_copy_text(rows_text(rows, 0, 0));
-    return true;
+    return read_text(conn, SQL_BODY, oid, "columns", body, err);
 }
 
 bool
 catalog_read_column_rows(Conn *conn, uint32_t oid, char **column_rows, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
+    return read_text(conn, SQL_COLUMN_ROWS, oid, "columns", column_rows, err);
+}
 
-    if (!query_one(conn, SQL_COLUMN_ROWS, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the columns of table %u", oid);
-    *column_rows = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
-    return true;
+bool
+catalog_read_privileges(Conn *conn, uint32_t oid, char **privileges, Err *err)
+{
+    return read_text(conn, SQL_PRIVILEGES, oid, "privileges", privileges, err);
 }
 
 bool

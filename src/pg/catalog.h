@@ -72,6 +72,12 @@ NODISCARD bool catalog_read_column_rows(Conn *conn, uint32_t oid, char **rows, E
 NODISCARD bool catalog_read_files(Conn *conn, uint32_t oid, char **files, Err *err);
 
 /*
+ * What GRANT and REVOKE have left on the table, its columns and its identity sequences; to be
+ * compared.  *privileges is new, free().
+ */
+NODISCARD bool catalog_read_privileges(Conn *conn, uint32_t oid, char **privileges, Err *err);
+
+/*
  * A digest of everything about the table that the swap must find unchanged: columns, constraints,
  * indexes, triggers, rules, policies, inheritance, options, owner, comments; by content, so that
  * ANALYZE and freezing do not change it.  Without privileges, which the swap reads anew.

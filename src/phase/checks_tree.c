@@ -172,11 +172,15 @@ const Check CHECKS_TREE[] = {
      "       '" PLAIN "' from tree t join pg_catalog.pg_depend d on d.objid = t.oid"
      "   and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.deptype = 'e'"
      " where true" UNUSED},
-    {"tree_security_label", WITH_TREE
-     "select pg_catalog.format('partition %s has a security label (%s), which is not carried over"
-     " by this version', t.oid::pg_catalog.regclass, l.provider), '" PLAIN "'"
-     "  from tree t join pg_catalog.pg_seclabel l on l.objoid = t.oid"
-     "   and l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass where true" UNUSED},
+    {"tree_security_label",
+     WITH_TREE "select pg_catalog.format('the row type of partition %s has a security label (%s), "
+               "which is not"
+               " carried over', t.oid::pg_catalog.regclass, l.provider),"
+               "       'Take it away first, or use plain ALTER TABLE.'"
+               "  from tree t join pg_catalog.pg_class c on c.oid = t.oid"
+               "  join pg_catalog.pg_type y on y.oid = c.reltype"
+               "  join pg_catalog.pg_seclabel l on l.objoid in (y.oid, y.typarray)"
+               "   and l.classoid = 'pg_catalog.pg_type'::pg_catalog.regclass where true" UNUSED},
     {"tree_publication_owner", WITH_TREE
      "select pg_catalog.format('publication %I, which publishes partition %s, belongs to %I, and"
      " role %I may not give it the new table', p.pubname, r.prrelid::pg_catalog.regclass,"

@@ -195,19 +195,82 @@ cleanup_remove(Loop *loop, const ConnTarget *target, const RunNames *names, int 
 
 /* ---- the command ---- */
 
+/* A task without the settings that it begins with. */
+static const char *
+shown_task(const char *sql)
+{
+    const char *refresh = strstr(sql, "refresh materialized view ");
+
+    return refresh == NULL ? sql : refresh;
+}
+
+/*
+ * What the run was to do after its swap.  It may take as long as it takes, and be stopped.  What is
+ * not there any more needs nothing: SQLSTATE 42P01 is a table, 42704 a constraint, 3F000 a schema.
+ */
+static bool
+finish_one(Conn *conn, const RunRecord *run, const char *sql, Err *err)
+{
+    if (run_ddl(conn, sql, err)) {
+        log_info("done: %s", shown_task(sql));
+        return state_note_done(conn, &run->names, sql, err);
+    }
+    if (strcmp(err->sqlstate, "42P01") != 0 && strcmp(err->sqlstate, "42704") != 0 &&
+        strcmp(err->sqlstate, "3F000") != 0)
+        return err_wrap(err, "%s", shown_task(sql));
+    log_warning("%s; left out: %s", err->message, shown_task(sql));
+    err_clear(err);
+    return state_note_done(conn, &run->names, sql, err);
+}
+
+/* Whatever can be done is done; the first error is the one that counts. */
+static bool
+finish_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *arena, Err *err)
+{
+    AUTO(Conn) *conn =
+        run->is_unfinished ? conn_open(loop, target, CONN_SQL, "cleanup", err) : NULL;
+    const char **todo;
+    int count;
+
+    if (conn == NULL || !state_read_todo(conn, &run->names, arena, &todo, &count, err))
+        return err->kind == ERR_NONE;
+    for (int i = 0; i < count; i++) {
+        Err failed = {0};
+
+        if (finish_one(conn, run, todo[i], &failed))
+            continue;
+        if (err->kind == ERR_NONE)
+            *err = failed;
+        else
+            log_error(&failed);
+        if (failed.kind == ERR_LOST || failed.kind == ERR_STOPPED)
+            return false;
+    }
+    return err->kind == ERR_NONE;
+}
+
+static bool
+clean_up_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *arena, Err *err)
+{
+    /* of one that is done only something that was to be done after the swap is left */
+    if (strcmp(run->phase, "done") != 0) {
+        if (!cleanup_remove(loop, target, &run->names, 0, err))
+            return false;
+        log_info("run %s on %s is removed", run->names.run, run->table);
+    }
+    return finish_run(loop, target, run, arena, err);
+}
+
 /* One run that cannot be removed, because it is another role's, does not keep the others. */
 static bool
-remove_dead(Loop *loop, const ConnTarget *target, const RunRecord *runs, int count, Err *err)
+remove_dead(Loop *loop, const ConnTarget *target, const RunRecord *runs, int count, Arena *arena,
+            Err *err)
 {
     for (int i = 0; i < count; i++) {
         Err failed = {0};
 
-        if (runs[i].alive)
+        if (runs[i].alive || clean_up_run(loop, target, &runs[i], arena, &failed))
             continue;
-        if (cleanup_remove(loop, target, &runs[i].names, 0, &failed)) {
-            log_info("run %s on %s is removed", runs[i].names.run, runs[i].table);
-            continue;
-        }
         err_wrap(&failed, "cleaning up run %s on %s", runs[i].names.run, runs[i].table);
         if (failed.kind == ERR_REFUSED)
             err_hint(&failed, "Run it as the role that ran the migration, or as a superuser.");
@@ -215,32 +278,51 @@ remove_dead(Loop *loop, const ConnTarget *target, const RunRecord *runs, int cou
             *err = failed;
         else
             log_error(&failed);
+        if (failed.kind == ERR_STOPPED)
+            break;
     }
     return err->kind == ERR_NONE;
 }
 
+/* What is left on the server. */
 static void
-show_dead(const RunRecord *run)
+show_machinery(const RunRecord *run)
 {
-    printf("  statement          %s\n", run->statement);
     printf("  replication slot   %s\n  publication        %s\n", run->names.slot,
            run->names.publication);
-    if (is_swapped(run->phase))
-        printf("  the swap has happened: %s has its new definition, and the old table stays in"
-               " schema %s\n",
-               run->table, run->names.schema);
-    else
+    if (!is_swapped(run->phase))
         printf("  schemas            %s, %s\n", run->names.shadow_schema, run->names.schema);
     if (run->former_identity != NULL && !is_swapped(run->phase))
         printf("  replica identity   back to %s\n", run->former_identity);
     printf("  helper tables      %s, %s\n", run->names.fence, run->names.position);
 }
 
-static int
-show_runs(const RunRecord *runs, int count)
+static bool
+show_dead(Conn *conn, const RunRecord *run, Arena *arena, Err *err)
 {
-    int dead = 0;
+    const char **todo;
+    int count;
 
+    printf("  statement          %s\n", run->statement);
+    if (strcmp(run->phase, "swapped") == 0)
+        printf("  the swap has happened: %s has its new definition, and the old table stays in"
+               " schema %s\n",
+               run->table, run->names.schema);
+    if (strcmp(run->phase, "done") != 0)
+        show_machinery(run);
+    if (!run->is_unfinished)
+        return true;
+    if (!state_read_todo(conn, &run->names, arena, &todo, &count, err))
+        return false;
+    for (int i = 0; i < count; i++)
+        printf("  still to be run    %s\n", shown_task(todo[i]));
+    return true;
+}
+
+static bool
+show_runs(Conn *conn, const RunRecord *runs, int count, Arena *arena, int *dead, Err *err)
+{
+    *dead = 0;
     for (int i = 0; i < count; i++) {
         const RunRecord *run = &runs[i];
 
@@ -248,11 +330,21 @@ show_runs(const RunRecord *runs, int count)
                run->started_at, run->phase, run->alive ? "alive, left alone" : "dead");
         if (run->alive)
             continue;
-        dead++;
-        show_dead(run);
+        (*dead)++;
+        if (!show_dead(conn, run, arena, err))
+            return false;
     }
     fflush(stdout);
-    return dead;
+    return true;
+}
+
+static bool
+has_unfinished(const RunRecord *runs, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (!runs[i].alive && runs[i].is_unfinished)
+            return true;
+    return false;
 }
 
 static bool
@@ -261,16 +353,19 @@ cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Aren
     AUTO(Conn) *control = conn_open(loop, target, CONN_SQL, "cleanup list", err);
     RunRecord *runs;
     int count;
+    int dead;
 
-    if (control == NULL || !state_list_unfinished(control, arena, &runs, &count, err))
+    if (control == NULL || !state_list_unfinished(control, arena, &runs, &count, err) ||
+        !show_runs(control, runs, count, arena, &dead, err))
         return false;
-    if (show_runs(runs, count) == 0) {
+    if (dead == 0) {
         printf("nothing to clean up in database \"%s\"\n", conn_database(control));
         return true;
     }
-    switch (settings->confirm(settings, "Remove all this?")) {
+    switch (settings->confirm(settings, has_unfinished(runs, count) ? "Remove and run all this?"
+                                                                    : "Remove all this?")) {
     case ANSWER_YES:
-        return remove_dead(loop, target, runs, count, err);
+        return remove_dead(loop, target, runs, count, arena, err);
     case ANSWER_NO:
         printf("nothing was removed\n");
         return true;

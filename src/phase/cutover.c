@@ -10,7 +10,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
-#include "pg/tree.h"
 #include "phase/apply.h"
 #include "phase/definition.h"
 #include "phase/dependents.h"
@@ -199,35 +198,6 @@ add_list(Buf *sql, const SqlList *list)
         sql_add(sql, "%S;", list->items[i]);
 }
 
-/*
- * What GRANT and REVOKE have left on the original; they do not mind its lock.  Read before the swap's
- * statements are made and again when they have run: from then on such a statement waits for us.
- */
-static bool
-read_privileges(Migration *run, char **privileges, Err *err)
-{
-    static const char SQL[] =
-        "select pg_catalog.string_agg(pg_catalog.concat_ws(' ', c.oid, c.relacl, (select "
-        "pg_catalog.string_agg("
-        "           pg_catalog.concat_ws(' ', a.attnum, a.attacl), ' ' order by a.attnum)"
-        "         from pg_catalog.pg_attribute a where a.attrelid = c.oid and a.attacl is not "
-        "null),"
-        "       (select pg_catalog.string_agg(pg_catalog.concat_ws(' ', s.oid, s.relacl), ' '"
-        "           order by s.oid) from pg_catalog.pg_depend d join pg_catalog.pg_class s"
-        "           on s.oid = d.objid and s.relkind = 'S'"
-        "         where d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-        "          and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
-        "          and d.refobjid = c.oid and d.deptype = 'i')), ' ' order by c.oid)"
-        "  from pg_catalog.pg_class c where c.oid in " TREE_OIDS;
-    AUTO(Text) *oid = mem_format("%u", run->original.oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(run->cutover->conn, SQL, (const char *const[]){oid, NULL}, &rows, err))
-        return err_wrap(err, "reading the privileges of %s", run->original.qualified);
-    *privileges = mem_copy_text(rows_text(rows, 0, 0));
-    return true;
-}
-
 /* All the old ones go before any new one comes: a name may have gone from one table to another. */
 static void
 add_moves(const Migration *run, Buf *sql)
@@ -247,9 +217,13 @@ static bool
 build_swap(Migration *run, Buf *sql, Err *err)
 {
     AUTO(Text) *grants = NULL;
-    AUTO(Text) *phase = state_phase_sql(&run->names, "swapped");
+    AUTO(Text) *phase = NULL;
+    SqlList todo = {0};
     BUF_AUTO(tree_grants);
 
+    if (run->keeps_unfinished)
+        finish_list(run, &todo);
+    phase = state_swapped_sql(&run->names, todo.items, todo.count);
     if (!definition_read_grants(run, run->cutover->conn, &grants, err) ||
         !definition_read_tree_grants(run, run->cutover->conn, &tree_grants, err))
         return false;
@@ -372,16 +346,23 @@ run_until(Migration *run, const char *sql, int64_t deadline_us, Err *err)
     return query_finish(conn, NULL, err);
 }
 
-/* The statements that make the shadow the table. */
+/*
+ * The statements that make the shadow the table.  GRANT and REVOKE do not mind the original's lock:
+ * privileges are read before the statements are made and again when they have run, for from then on
+ * such a statement waits for us.
+ */
 static bool
 run_swap(Migration *run, int64_t deadline_us, Err *err)
 {
+    Conn *conn = run->cutover->conn;
+    uint32_t oid = run->original.oid;
     AUTO(Text) *before = NULL;
     AUTO(Text) *after = NULL;
     BUF_AUTO(sql);
 
-    if (!read_privileges(run, &before, err) || !build_swap(run, &sql, err) ||
-        !run_until(run, buf_text(&sql), deadline_us, err) || !read_privileges(run, &after, err))
+    if (!catalog_read_privileges(conn, oid, &before, err) || !build_swap(run, &sql, err) ||
+        !run_until(run, buf_text(&sql), deadline_us, err) ||
+        !catalog_read_privileges(conn, oid, &after, err))
         return false;
     if (strcmp(before, after) != 0)
         return err_set(err, ERR_RETRY, "privileges were changed in the last moment");

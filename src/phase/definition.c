@@ -306,8 +306,8 @@ definition_clone(Migration *run, Conn *conn, Err *err)
         definition_clone_hidden_triggers(run, conn, err) &&
         definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
         definition_clone_publications(run, conn, err) && identity_clone(run, conn, err) &&
-        dependents_clone(run, conn, err) && definition_clone_partition(run, conn, err) &&
-        definition_clone_branches(run, conn, err))
+        definition_clone_labels(run, conn, err) && dependents_clone(run, conn, err) &&
+        definition_clone_partition(run, conn, err) && definition_clone_branches(run, conn, err))
         return true;
     return err_wrap(err, "cloning the definition of %s", run->original.qualified);
 }
@@ -367,11 +367,12 @@ definition_read(Migration *run, Conn *conn, Err *err)
         definition_drop_old_keys(run, conn, err) && definition_read_flags(run, conn, err) &&
         definition_read_keys(run, conn, err) && definition_read_key_checks(run, conn, err) &&
         definition_read_tree_keys(run, conn, err) && definition_read_triggers(run, conn, err) &&
+        definition_read_triggers_from(run, conn, err) &&
         definition_read_hidden_triggers(run, conn, err) &&
         definition_read_partition(run, conn, err) && definition_read_sequences(run, conn, err) &&
         dependents_read(run, conn, err) && definition_read_rules(run, conn, err) &&
         definition_read_statistics(run, conn, err) &&
-        definition_read_publications(run, conn, err) &&
+        definition_read_publications(run, conn, err) && definition_read_labels(run, conn, err) &&
         definition_read_extensions(run, conn, err) && definition_check_sequences(run, conn, err) &&
         definition_read_branches(run, conn, err) &&
         definition_drop_other_statistics(run, conn, err)) {

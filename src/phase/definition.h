@@ -44,6 +44,24 @@ NODISCARD bool definition_list_indexes(Migration *run, Conn *conn, uint32_t oid,
                                        Err *err);
 
 /*
+ * Add the statements that make the extended statistics of a matview for its successor `place`
+ * (quoted), and to the swap those by which the new ones follow the old ones.
+ */
+NODISCARD bool definition_list_statistics(Migration *run, Conn *conn, const Dependent *matview,
+                                          const char *place, SqlList *list, Err *err);
+
+/* Add the statements that give relation `name` (quoted) and its columns the labels of `oid`. */
+NODISCARD bool definition_list_labels(Migration *run, Conn *conn, uint32_t oid, const char *name,
+                                      SqlList *list, Err *err);
+
+/* The same for the function that is called like `named_like`, which may be `oid` itself. */
+NODISCARD bool definition_list_function_labels(Migration *run, Conn *conn, uint32_t oid,
+                                               uint32_t named_like, SqlList *list, Err *err);
+
+/* Set labels; what their provider objects to is ERR_REFUSED. */
+NODISCARD bool definition_try_labels(Conn *conn, const SqlList *list, Err *err);
+
+/*
  * SQL that gives the shadow the privileges which the original has at this moment (table, columns,
  * sequences), for the swap.  New text, free().
  */

@@ -77,14 +77,28 @@ static const char SQL_INDEXES[] =
     "  from i order by exists (select from pg_catalog.pg_constraint f where f.contype = 'f'"
     "    and f.conindid = i.oid) desc, size desc nulls first, relname";
 
-/* Is there a unique index on exactly these columns (attnums)? */
+/*
+ * Is there a unique index on exactly these columns (attnums) by which rows can be looked up?  Not one
+ * of another collation than the column's, or of an operator class with another equality than the
+ * usual one.
+ */
 static const char SQL_HAS_KEY_INDEX[] =
     "select exists (select from pg_catalog.pg_index x where x.indrelid = $1::pg_catalog.oid"
     "   and x.indisunique and x.indpred is null and x.indexprs is null"
     "   and (select pg_catalog.array_agg(k order by k) from"
     "        pg_catalog.unnest((x.indkey::pg_catalog.int2[])[0:x.indnkeyatts - 1]) k)"
     "     = (select pg_catalog.array_agg(k order by k)"
-    "          from pg_catalog.unnest($2::pg_catalog.int2[]) k))";
+    "          from pg_catalog.unnest($2::pg_catalog.int2[]) k)"
+    "   and not exists (select from pg_catalog.generate_series(0, x.indnkeyatts - 1) i"
+    "     join pg_catalog.pg_attribute a on a.attrelid = x.indrelid and a.attnum = x.indkey[i]"
+    "     where x.indcollation[i] <> a.attcollation or not exists ("
+    "       select from pg_catalog.pg_opclass c"
+    "         join pg_catalog.pg_amop o on o.amopfamily = c.opcfamily and o.amopstrategy = 3"
+    "          and o.amoplefttype = c.opcintype and o.amoprighttype = c.opcintype"
+    "         join pg_catalog.pg_amop u on u.amopopr = o.amopopr and u.amopstrategy = 3"
+    "         join pg_catalog.pg_opclass d on d.opcfamily = u.amopfamily and d.opcdefault"
+    "          and d.opcmethod = c.opcmethod"
+    "        where c.oid = x.indclass[i])))";
 
 /*
  * Equality as the type's default btree operator class defines it, never an operator found by name:

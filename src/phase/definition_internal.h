@@ -8,6 +8,8 @@
  *   definition_rules.c  row level security and rules
  *   definition_statistics.c  extended statistics
  *   definition_publication.c  membership in publications
+ *   definition_labels.c  security labels
+ *   definition_trigger_from.c  other tables' triggers that name the table
  *   definition_extension.c  membership in extensions
  *   definition_partition.c  the place of a partition in its parent
  *   definition_tree.c  the tables below a partitioned one
@@ -118,6 +120,13 @@ NODISCARD bool definition_drop_other_statistics(Migration *run, Conn *conn, Err 
 NODISCARD bool definition_clone_publications(Migration *run, Conn *conn, Err *err);
 /* The shadow leaves the publications again. */
 NODISCARD bool definition_read_publications(Migration *run, Conn *conn, Err *err);
+
+/* definition_trigger_from.c */
+NODISCARD bool definition_read_triggers_from(Migration *run, Conn *conn, Err *err);
+
+/* definition_labels.c */
+NODISCARD bool definition_clone_labels(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_labels(Migration *run, Conn *conn, Err *err);
 
 /* definition_extension.c */
 NODISCARD bool definition_read_extensions(Migration *run, Conn *conn, Err *err);

@@ -23,7 +23,8 @@
  *
  * The table at the other end is called by its stand-in where $1 is a live table, and by its own name
  * where it is itself a stand-in.  pg_get_constraintdef names the referenced table behind
- * "REFERENCES", and there it is replaced.
+ * "REFERENCES", and there it is replaced.  The names are complete before anything is joined by them:
+ * one of a row that is to be left out yet need not exist.
  */
 #define NAMED_KEYS                                                                                 \
     "with k as ("                                                                                  \
@@ -46,7 +47,7 @@
     "    join pg_catalog.pg_namespace n on n.oid = o.relnamespace"                                 \
     "   where k.contype = 'f' and (k.conparentid = 0 or " INHERITED ")"                            \
     "     and (k.conrelid = $1::pg_catalog.oid or k.confrelid = $1::pg_catalog.oid)"               \
-    "), named as ("                                                                                \
+    "), named as materialized ("                                                                   \
     "  select k.*, case when is_own then $2 else other_name end as table_name,"                    \
     "         case when is_own then other_name else $2 end as target_name from k"                  \
     ")"

@@ -59,6 +59,37 @@ static const char SQL_STATISTICS[] =
     "   where s.stxrelid = $2::text::pg_catalog.regclass"
     ") s (step, oid, sql) where sql is not null order by step, oid";
 
+/*
+ * Those of matview $1, for its successor: made in schema $2 (unquoted) as "stx_4711", or, where that
+ * is empty, under their own names; with what is set on them; how the old one goes to schema $3; and
+ * how the new one gets its name and schema.
+ */
+static const char SQL_MATVIEW_STATISTICS[] =
+    "select 'create statistics ' || x.made"
+    "         || pg_catalog.substr(pg_catalog.pg_get_statisticsobjdef(s.oid), 1"
+    "              + pg_catalog.length('CREATE STATISTICS ' || x.own)),"
+    "       pg_catalog.concat_ws(';',"
+    "         case when (pg_catalog.to_jsonb(s)->>'stxstattarget')::int >= 0 then"
+    "           pg_catalog.format('alter statistics %s set statistics %s', x.made,"
+    "             pg_catalog.to_jsonb(s)->>'stxstattarget') end,"
+    "         'comment on statistics ' || x.made || ' is ' || pg_catalog.quote_literal("
+    "           pg_catalog.obj_description(s.oid, 'pg_statistic_ext')),"
+    /* the owner must be able to create where it is */
+    "         case when x.made <> x.own then pg_catalog.format("
+    "           'grant usage, create on schema %I to %I', $2, x.owner) end,"
+    "         pg_catalog.format('alter statistics %s owner to %I', x.made, x.owner)),"
+    "       pg_catalog.format('alter statistics %s rename to stx_%s;"
+    "alter statistics %I.stx_%s set schema %I', x.own, s.oid, n.nspname, s.oid, $3::text),"
+    "       case when x.made <> x.own then pg_catalog.format('alter statistics %s rename to %I;"
+    "alter statistics %I.%I set schema %I', x.made, s.stxname, $2, s.stxname, n.nspname) end"
+    "  from pg_catalog.pg_statistic_ext s"
+    "  join pg_catalog.pg_namespace n on n.oid = s.stxnamespace, lateral ("
+    "    select pg_catalog.format('%I.%I', n.nspname, s.stxname),"
+    "           case when $2::text <> '' then pg_catalog.format('%I.stx_%s', $2, s.oid) else"
+    "             pg_catalog.format('%I.%I', n.nspname, s.stxname) end,"
+    "           pg_catalog.pg_get_userbyid(s.stxowner)) x (own, made, owner)"
+    " where s.stxrelid = $1::pg_catalog.oid order by s.oid";
+
 /* Objects that were made meanwhile.  $1 = the altered shadow. */
 static const char SQL_SURFACE[] =
     "select pg_catalog.pg_get_statisticsobjdef(oid) from pg_catalog.pg_statistic_ext"
@@ -124,4 +155,29 @@ definition_drop_other_statistics(Migration *run, Conn *conn, Err *err)
     const Subject schema = {.params = {run->names.shadow_schema}};
 
     return definition_list(run, conn, SQL_DROP_REST, &schema, &run->definition.swap, err);
+}
+
+bool
+definition_list_statistics(Migration *run, Conn *conn, const Dependent *matview, const char *place,
+                           SqlList *list, Err *err)
+{
+    bool in_swap = place == matview->qualified;
+    SUBJECT_AUTO(subject, matview->oid, in_swap ? "" : run->names.shadow_schema, run->names.schema);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_MATVIEW_STATISTICS, subject.params, &rows, err))
+        return false;
+    for (int row = 0; row < rows_count(rows); row++) {
+        const char *create = ddl_retarget(rows_text(rows, row, 0), matview->schema, matview->name,
+                                          place, run->arena, err);
+
+        if (create == NULL)
+            return err_wrap(err, "reading extended statistics");
+        sql_list_add(run, list, create);
+        sql_list_add(run, list, rows_text(rows, row, 1));
+        /* before what is left in the shadow's schema is dropped */
+        definition_add(run, &run->definition.swap, rows_text(rows, row, 2));
+        definition_add(run, &run->definition.swap, rows_text(rows, row, 3));
+    }
+    return true;
 }

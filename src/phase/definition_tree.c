@@ -189,7 +189,7 @@ clone_branch(Migration *run, Conn *conn, Err *err)
            definition_run(conn, SQL_TRIGGER_STATES, &subject, err) &&
            definition_run(conn, SQL_OWN_NOT_NULL, &subject, err) &&
            definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
-           definition_clone_publications(run, conn, err);
+           definition_clone_publications(run, conn, err) && definition_clone_labels(run, conn, err);
 }
 
 bool
@@ -327,7 +327,7 @@ read_branch(Migration *run, Conn *conn, Err *err)
            definition_list(run, conn, SQL_TRIGGER_STATES, &subject, swap, err) &&
            definition_list(run, conn, SQL_OWN_NOT_NULL, &subject, swap, err) &&
            definition_read_rules(run, conn, err) && definition_read_statistics(run, conn, err) &&
-           definition_read_publications(run, conn, err);
+           definition_read_publications(run, conn, err) && definition_read_labels(run, conn, err);
 }
 
 bool

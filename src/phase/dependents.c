@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "pg/dependents.h"
 #include "pg/sql.h"
+#include "phase/definition.h"
 #include "phase/matviews.h"
 
 /* Kinds of dependents, as the queries call them. */
@@ -153,6 +154,17 @@ static const char SQL_SIGNATURE[] =
     "       pg_catalog.format('do %L', pg_catalog.format('begin execute ''drop %s '' ||"
     " %s::pg_catalog.oid::pg_catalog.regprocedure; end', what, oid))"
     "  from p";
+
+/* What function $1 depends on by ALTER FUNCTION: CREATE OR REPLACE takes that away, too. */
+static const char SQL_EXTENSIONS[] =
+    "select pg_catalog.format('alter %s %s depends on extension %I',"
+    "         case p.prokind when 'p' then 'procedure' else 'function' end,"
+    "         p.oid::pg_catalog.regprocedure, e.extname)"
+    "  from pg_catalog.pg_proc p join pg_catalog.pg_depend d on d.objid = p.oid"
+    "   and d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass and d.deptype = 'x'"
+    "   and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
+    "  join pg_catalog.pg_extension e on e.oid = d.refobjid"
+    " where p.oid = $1::pg_catalog.oid order by e.extname";
 
 /* What CASCADE has taken away.  $1 its kind, $2 its oid, $3 relation (quoted), $4 rule or policy. */
 static const char SQL_DROP[] =
@@ -380,6 +392,26 @@ text_of_stand_in(Migration *run, const Dependent *dependent, Err *err)
     return ddl_requalify(dependent->text, moves.items, moves.count, run->arena, err);
 }
 
+/* What is made anew gets its labels anew: will their providers have it? */
+static bool
+try_labels(Migration *run, Conn *conn, const Dependent *dependent, Err *err)
+{
+    AUTO(Text) *name = sql_build("%I.%I", dependent->stand_in_schema, dependent->name);
+    SqlList list = {0};
+
+    switch (dependent->kind) {
+    case MATVIEW:
+        return definition_list_labels(run, conn, dependent->oid, name, &list, err) &&
+               definition_try_labels(conn, &list, err);
+    case SIGNATURE:
+        return definition_list_function_labels(run, conn, dependent->oid, dependent->stand_in_oid,
+                                               &list, err) &&
+               definition_try_labels(conn, &list, err);
+    default:
+        return true;
+    }
+}
+
 static bool
 make_stand_in(Migration *run, Conn *conn, Dependent *dependent, Err *err)
 {
@@ -398,6 +430,7 @@ make_stand_in(Migration *run, Conn *conn, Dependent *dependent, Err *err)
         !stand_in_for_event(run, conn, dependent, err))
         return false;
     return query_exec(conn, create, err) && find_stand_in(run, conn, dependent, err) &&
+           try_labels(run, conn, dependent, err) &&
            (dependent->kind != SIGNATURE || clone_overloads(run, conn, dependent, err));
 }
 
@@ -458,6 +491,19 @@ read_view(Migration *run, Conn *conn, const Dependent *dependent, const char *te
 }
 
 static bool
+read_extensions(Migration *run, Conn *conn, const Dependent *dependent, Err *err)
+{
+    AUTO(Text) *oid = mem_format("%u", dependent->oid);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_EXTENSIONS, (const char *const[]){oid, NULL}, &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows); i++)
+        sql_list_add(run, &run->definition.moved, rows_text(rows, i, 0));
+    return true;
+}
+
+static bool
 read_signature(Migration *run, Conn *conn, const Dependent *dependent, const char *text,
                SqlList *drops, Err *err)
 {
@@ -471,6 +517,10 @@ read_signature(Migration *run, Conn *conn, const Dependent *dependent, const cha
     if (text != NULL) {
         sql_list_add(run, &run->definition.moved, text);
         sql_list_add(run, &run->definition.moved, rows_text(rows, 0, 1));
+        if (!read_extensions(run, conn, dependent, err) ||
+            !definition_list_function_labels(run, conn, dependent->oid, dependent->oid,
+                                             &run->definition.moved, err))
+            return false;
     }
     sql_list_add(run, drops, rows_text(rows, 0, 2));
     return true;
@@ -507,7 +557,7 @@ read_dependent(Migration *run, Conn *conn, const Dependent *dependent, SqlList *
     if (dependent->kind == VIEW)
         return read_view(run, conn, dependent, text, err);
     sql_list_add(run, &run->definition.moved, text);
-    return true;
+    return dependent->kind != BODY || read_extensions(run, conn, dependent, err);
 }
 
 /* What the swap locks: views before all tables, then the tables of rules and policies. */

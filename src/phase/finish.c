@@ -33,36 +33,60 @@ run_patiently(Migration *run, const char *sql, Err *err)
     }
 }
 
-/* A foreign key that does not validate stays NOT VALID: say so, the swap itself is done. */
+/* Something that is to be done after the swap, on its own. */
+typedef struct Task {
+    const char *sql;    /* as the state row has it */
+    const char *shown;  /* as the operator would write it */
+    const char *done;   /* what to say when it is done */
+    const char *failed; /* and when it is not */
+} Task;
+
+static bool
+note_done(Migration *run, const char *sql, Err *err)
+{
+    return !run->keeps_unfinished || state_note_done(run->control, &run->names, sql, err);
+}
+
+/* What fails is named and left to the operator; the swap itself is done. */
+static bool
+do_task(Migration *run, const Task *task, Err *err)
+{
+    int64_t started_us = clock_now_us();
+
+    if (run_patiently(run, task->sql, err)) {
+        log_info("%s in %.1f s: %s", task->done, (double)(clock_now_us() - started_us) / 1e6,
+                 task->shown);
+        return note_done(run, task->sql, err);
+    }
+    if (err->kind == ERR_LOST)
+        return false;
+    log_warning("the new table is in place, but %s: %s; run: %s%s", task->failed, err->message,
+                task->shown, run->keeps_unfinished ? "; or walter cleanup" : "");
+    if (err->kind == ERR_STOPPED)
+        return false;
+    err_clear(err);
+    return true;
+}
+
+/* A foreign key that does not validate stays NOT VALID. */
 static bool
 validate(Migration *run, Err *err)
 {
     const SqlList *list = &run->definition.finish;
 
     for (int i = 0; i < list->count; i++) {
-        int64_t started_us = clock_now_us();
+        const Task task = {list->items[i], list->items[i], "validated a foreign key",
+                           "a foreign key is not validated"};
 
-        if (run->settings->skip_foreign_key_validation) {
+        if (run->settings->skip_foreign_key_validation)
             log_warning("not validated, as asked; later run: %s", list->items[i]);
-            continue;
-        }
-        if (run_patiently(run, list->items[i], err)) {
-            log_info("validated a foreign key in %.1f s: %s",
-                     (double)(clock_now_us() - started_us) / 1e6, list->items[i]);
-            continue;
-        }
-        if (err->kind == ERR_LOST)
+        else if (!do_task(run, &task, err))
             return false;
-        log_warning("the new table is in place, but a foreign key is not validated: %s; run: %s",
-                    err->message, list->items[i]);
-        if (err->kind == ERR_STOPPED)
-            return false;
-        err_clear(err);
     }
     return true;
 }
 
-/* A materialized view that is not refreshed stays empty, and who reads it gets an error: say so. */
+/* A materialized view that is not refreshed stays empty, and who reads it gets an error. */
 static bool
 refresh_matviews(Migration *run, Err *err)
 {
@@ -70,29 +94,26 @@ refresh_matviews(Migration *run, Err *err)
 
     for (int i = 0; i < list->count; i++) {
         AUTO(Text) *refresh = matviews_refresh_sql(run, run->control, list->items[i]);
-        int64_t started_us = clock_now_us();
+        const Task task = {refresh, list->items[i], "populated a materialized view",
+                           "a materialized view is empty"};
 
-        if (run_patiently(run, refresh, err)) {
-            log_info("populated a materialized view in %.1f s: %s",
-                     (double)(clock_now_us() - started_us) / 1e6, list->items[i]);
-            continue;
-        }
-        if (err->kind == ERR_LOST)
+        if (!do_task(run, &task, err))
             return false;
-        log_warning("the new table is in place, but a materialized view is empty: %s; run: %s",
-                    err->message, list->items[i]);
-        if (err->kind == ERR_STOPPED)
-            return false;
-        err_clear(err);
     }
     return true;
+}
+
+static char *
+drop_sql(const Migration *run)
+{
+    return sql_build("drop table if exists %I.%I; drop schema if exists %I", run->names.schema,
+                     run->original.name, run->names.schema);
 }
 
 static bool
 drop_old_table(Migration *run, Err *err)
 {
-    AUTO(Text) *sql = sql_build("drop table if exists %I.%I; drop schema if exists %I",
-                                run->names.schema, run->original.name, run->names.schema);
+    AUTO(Text) *sql = drop_sql(run);
 
     if (!run->settings->drop) {
         log_info("the old table is kept as %s.\"%s\"; drop it when you no longer need it",
@@ -101,13 +122,32 @@ drop_old_table(Migration *run, Err *err)
     }
     if (run_patiently(run, sql, err)) {
         log_info("the old table is dropped");
-        return true;
+        return note_done(run, sql, err);
     }
     log_warning("could not drop the old table: %s; run: %s", err->message, sql);
     if (err->kind == ERR_LOST || err->kind == ERR_STOPPED)
         return false;
     err_clear(err);
     return true;
+}
+
+void
+finish_list(Migration *run, SqlList *list)
+{
+    for (int i = 0; i < run->definition.refreshes.count; i++) {
+        AUTO(Text) *refresh =
+            matviews_refresh_sql(run, run->control, run->definition.refreshes.items[i]);
+
+        sql_list_add(run, list, refresh);
+    }
+    if (run->settings->drop) {
+        AUTO(Text) *drop = drop_sql(run);
+
+        sql_list_add(run, list, drop);
+    }
+    if (!run->settings->skip_foreign_key_validation)
+        for (int i = 0; i < run->definition.finish.count; i++)
+            sql_list_add(run, list, run->definition.finish.items[i]);
 }
 
 static bool
@@ -130,6 +170,16 @@ finish(Migration *run, Err *err)
     return ok && refresh_matviews(run, err) && drop_old_table(run, err) && validate(run, err);
 }
 
+/* The swap is done, so what went wrong is wrong with the rest. */
+static bool
+leave_the_rest(Migration *run, Err *err)
+{
+    err_wrap(err, "the new table is in place, but not all is finished");
+    if (run->keeps_unfinished)
+        err_hint(err, "walter cleanup shows what is left, and finishes it.");
+    return false;
+}
+
 bool
 finish_enter(Migration *run, Err *err)
 {
@@ -137,11 +187,11 @@ finish_enter(Migration *run, Err *err)
         Err lost = *err;
 
         if (lost.kind != ERR_LOST || tries == RECONNECT_TRIES)
-            return err_wrap(err, "the new table is in place, but not all is finished");
+            return leave_the_rest(run, err);
         log_warning("%s; trying to finish in a new session", lost.message);
         err_clear(err);
         if (!migration_reconnect(run, err))
-            return err_wrap(err, "the new table is in place, but not all is finished");
+            return leave_the_rest(run, err);
     }
     return true;
 }

@@ -57,6 +57,11 @@ static const char SQL_SETTINGS[] =
     "         pg_catalog.obj_description($1::pg_catalog.oid, 'pg_class'))"
     " where pg_catalog.obj_description($1::pg_catalog.oid, 'pg_class') is not null"
     " union all "
+    "select pg_catalog.format('alter materialized view %s depends on extension %I', $2, e.extname)"
+    "  from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
+    " where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = $1::pg_catalog.oid"
+    "   and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass and d.deptype = 'x'"
+    " union all "
     "select pg_catalog.concat_ws(';',"
     "         'comment on column ' || $2 || '.' || pg_catalog.quote_ident(a.attname) || ' is '"
     "           || pg_catalog.quote_literal(pg_catalog.col_description(a.attrelid, a.attnum)),"
@@ -182,7 +187,9 @@ add_settings(Migration *run, Conn *conn, const Successor *successor, SqlList *li
     for (int i = 0; i < rows_count(rows); i++)
         if (rows_text(rows, i, 0)[0] != '\0')
             sql_list_add(run, list, rows_text(rows, i, 0));
-    return definition_list_indexes(run, conn, successor->old->oid, successor->place,
+    return definition_list_labels(run, conn, successor->old->oid, successor->place, list, err) &&
+           definition_list_statistics(run, conn, successor->old, successor->place, list, err) &&
+           definition_list_indexes(run, conn, successor->old->oid, successor->place,
                                    successor->schema, list, err);
 }
 

@@ -220,6 +220,7 @@ typedef struct Migration {
     bool keys_checked;      /* the rows fit the foreign keys, see keycheck.h */
     bool matviews_built;    /* see matviews.h */
     bool swapped;
+    bool keeps_unfinished; /* walter.run can say what is to be done after the swap */
     Others others;
     Counters counters;
 } Migration;
@@ -281,6 +282,12 @@ void cutover_leave(Migration *run);
 
 /* phase/finish.c */
 NODISCARD bool finish_enter(Migration *run, Err *err);
+
+/*
+ * phase/finish.c: append the statements that are to be run after the swap, each in a transaction of
+ * its own and with nothing else set: so they can be run by `walter cleanup` as well.
+ */
+void finish_list(Migration *run, SqlList *list);
 
 /*
  * phase/cleanup.c: remove everything that a run made and has not turned into the result, the run's

@@ -138,6 +138,9 @@ check_leftovers(Migration *run, Err *err)
                     runs[i].started_at);
             return err_hint(err, "Wait for it to finish, or stop it first.");
         }
+        /* only something that was to be done after the swap is left */
+        if (strcmp(runs[i].phase, "done") == 0)
+            continue;
         err_set(err, ERR_REFUSED, "an earlier run on %s, begun %s, was interrupted", runs[i].table,
                 runs[i].started_at);
         return err_hint(err, "Run walter cleanup first; it shows what it removes.");

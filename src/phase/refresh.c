@@ -164,7 +164,7 @@ build_new(Migration *run, const Definition *fresh, Conn *conn, Err *err)
            (query_exec(conn, unmark, err) && run_new(conn, &fresh->marks, NULL, err));
 }
 
-/* What is done so far is noted, so that a second try after ERR_RETRY does not do it again. */
+/* One transaction: after ERR_RETRY nothing of it is done, and the next try begins anew. */
 static bool
 bring_shadow_up(Migration *run, const Definition *fresh, Err *err)
 {

@@ -539,7 +539,7 @@ record(Migration *run, Conn *conn, Err *err)
                             .plugin =
                                 run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json"};
 
-    if (!query_exec(conn, "reset role", err) || !state_prepare(conn, err) ||
+    if (!query_exec(conn, "reset role", err) || !state_prepare(conn, &run->keeps_unfinished, err) ||
         !state_start_run(conn, &run->names, &start, err) || !identity_record(run, conn, err))
         return false;
     /* from here on there may be something to clean up, whatever the answer is */

@@ -8,7 +8,7 @@ import pytest
 from support.load import TwinLoad, assert_same
 from support.phases import ALTER, PHASES, TABLE, held_in
 from support.traces import assert_finished, assert_removed, assert_untouched, traces
-from support.wait import wait_until
+from support.wait import wait_until, wait_until_dead
 
 
 def column_type(db, table="t"):
@@ -31,10 +31,7 @@ def test_killed(db, owner, other, walter, phase):
     with held_in(phase, runner, other, superuser=db) as run:
         run.kill()
         # its control session ends by itself: that is how others see that the run is dead
-        wait_until(lambda: db.query_one(
-            "select count(*) from pg_locks where locktype = 'advisory' and classid = 1463897172"
-            " and database = (select oid from pg_database where datname = current_database())") == 0,
-            "the run's sign of life is gone")
+        wait_until_dead(db)
         before = traces(db)
         shown = runner.run("cleanup")
         assert [trace for trace in traces(db) if not trace.startswith("session")] == [

@@ -4,6 +4,7 @@ import pytest
 from support.hold import held_build, held_copy, wait_until_true
 from support.load import TwinLoad, assert_same
 from support.traces import assert_finished, assert_removed, assert_untouched
+from support.wait import wait_until_dead
 
 TABLE = """
 create table t (id int not null, n int not null, v text);
@@ -202,9 +203,7 @@ def test_what_somebody_has_set_meanwhile_stays(db, walter):
     db.execute(TABLE)
     with held_copy(walter, ALTER, OPTION) as run:
         run.kill()
-    wait_until_true(db, "select count(*) = 0 from pg_locks where locktype = 'advisory'"
-                        " and classid = 1463897172 and database ="
-                        " (select oid from pg_database where datname = current_database())")
+    wait_until_dead(db)
     db.execute("alter table t replica identity full")
     walter.run("cleanup", "--yes")
     assert identity(db) == "f"

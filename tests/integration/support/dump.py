@@ -77,7 +77,7 @@ FINGERPRINT = {
                   from unnest(coalesce(c.relacl, acldefault('r', c.relowner))) a) as acl,
                case when c.reloftype <> 0 then c.reloftype::regtype::text end as of_type,
                obj_description(c.oid, 'pg_class') as comment,
-               (select array_agg(provider || ':' || label order by 1) from pg_seclabel l
+               (select array_agg(provider || ':' || label order by provider) from pg_seclabel l
                  where l.objoid = c.oid and l.classoid = 'pg_class'::regclass
                    and l.objsubid = 0) as labels
           from pg_class c
@@ -96,6 +96,9 @@ FINGERPRINT = {
                (select array_agg(o order by o) from unnest(a.attoptions) o
                  where o not like 'pg_attver=%%') as options,
                (select array_agg(x::text order by x::text) from unnest(a.attacl) x) as acl,
+               (select array_agg(provider || ':' || label order by provider) from pg_seclabel l
+                 where l.objoid = a.attrelid and l.classoid = 'pg_class'::regclass
+                   and l.objsubid = a.attnum) as labels,
                col_description(a.attrelid, a.attnum) as comment
           from pg_attribute a
           left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
@@ -166,6 +169,9 @@ FINGERPRINT = {
                c.relpersistence as persistence, c.oid as position_of,
                (select array_agg(x::text order by x::text)
                   from unnest(coalesce(c.relacl, acldefault('s', c.relowner))) x) as acl,
+               (select array_agg(provider || ':' || label order by provider) from pg_seclabel l
+                 where l.objoid = c.oid and l.classoid = 'pg_class'::regclass
+                   and l.objsubid = 0) as labels,
                obj_description(c.oid, 'pg_class') as comment
           from pg_depend d
           join pg_class c on c.oid = d.objid and c.relkind = 'S'
@@ -220,6 +226,9 @@ FINGERPRINT = {
                (select array_agg(o order by o) from unnest(v.reloptions) o) as options,
                (select array_agg(x::text order by x::text)
                   from unnest(coalesce(v.relacl, acldefault('r', v.relowner))) x) as acl,
+               (select array_agg(format('%%s %%s:%%s', objsubid, provider, label)
+                                 order by objsubid, provider) from pg_seclabel l
+                 where l.objoid = v.oid and l.classoid = 'pg_class'::regclass) as labels,
                obj_description(v.oid, 'pg_class') as comment
           from pg_class v
          where v.relkind in ('v', 'm') and v.oid in (

@@ -34,7 +34,7 @@ def _held_by_lock(walter, alter, args, mode, superuser):
     writer.execute("select pg_current_xact_id()")
     run = walter.start_perform(alter, *args)
     try:
-        run.shadow = run.wait_for_log(r"shadow table (.+) created,").group(1)
+        run.shadow = run.wait_for_log(r"shadow table ((?s:.+?)) created,").group(1)
         holder.execute(f"lock table {run.shadow} in {mode} mode")
         writer.rollback()
         run.wait_for_log(r"replication slot \S+ is consistent")
@@ -61,30 +61,31 @@ def held_build(walter, alter, *args, superuser=None):
 
 
 @contextmanager
+def _held_by_reader(walter, alter, args, superuser, statements, message):
+    """Start a run beside a transaction that keeps it from its cutover; inside, it has said so."""
+    reader = (superuser or walter.db).connect(autocommit=False)
+    for statement in statements:
+        reader.execute(statement)
+    run = walter.start_perform(alter, *args)
+    try:
+        run.wait_for_log(message)
+        yield run
+    finally:
+        reader.close()
+
+
 def held_cutover(walter, alter, *args, table="t", superuser=None):
     """Start a run and hold its cutover: inside, it is in sync and waits for its lock."""
-    reader = (superuser or walter.db).connect(autocommit=False)
-    reader.execute(f"lock table {table} in access share mode")
-    run = walter.start_perform(alter, *args)
-    try:
-        run.wait_for_log(r"in the way of the lock")
-        yield run
-    finally:
-        reader.close()
+    return _held_by_reader(walter, alter, args, superuser,
+                           [f"lock table {table} in access share mode"],
+                           r"in the way of the lock")
 
 
-@contextmanager
 def held_gate(walter, alter, *args, superuser=None):
     """Hold the cutover without a lock: inside, it is in sync and waits for an old snapshot."""
-    reader = (superuser or walter.db).connect(autocommit=False)
-    reader.execute("set transaction isolation level repeatable read")
-    reader.execute("select 1 from pg_class")
-    run = walter.start_perform(alter, *args)
-    try:
-        run.wait_for_log(r"waiting for an old snapshot")
-        yield run
-    finally:
-        reader.close()
+    return _held_by_reader(walter, alter, args, superuser,
+                           ["set transaction isolation level repeatable read",
+                            "select 1 from pg_class"], r"waiting for an old snapshot")
 
 
 class Twins:

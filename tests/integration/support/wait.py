@@ -30,3 +30,11 @@ def wait_for_queued_lock(db, table="t", mode="AccessExclusiveLock", timeout=30):
         "                       relnamespace = 'public'::regnamespace)"
         "   and l.mode = %s and not l.granted and a.application_name like 'walter: %%'",
         [table, mode]), f"walter queued for {mode} on {table}", timeout)
+
+
+def wait_until_dead(db, timeout=30):
+    """Wait until no run in this database shows a sign of life, as after its process was killed."""
+    wait_until(lambda: db.query_one(
+        "select count(*) from pg_locks where locktype = 'advisory' and classid = 1463897172"
+        " and database = (select oid from pg_database where datname = current_database())") == 0,
+        "the run's sign of life is gone", timeout)

@@ -1,0 +1,36 @@
+"""Files of Debian packages that need not be installed for a test: fetched by apt, and unpacked."""
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+
+
+def unpacked(package):
+    """The directory with the files of a package, which is kept for the next time.
+
+    WALTER_PACKAGES says where; ~/.cache/walter/packages if nothing does.
+    """
+    place = Path(os.environ.get("WALTER_PACKAGES")
+                 or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+                 / "walter" / "packages")
+    target = place / package
+    if target.exists():
+        return target
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place) as work:
+        _run(["apt-get", "download", "-qq", package], work)
+        (archive,) = Path(work).glob("*.deb")
+        _run(["dpkg-deb", "--extract", archive, "files"], work)
+        try:
+            os.rename(Path(work) / "files", target)
+        except OSError:
+            # another process was faster
+            assert target.exists()
+    return target
+
+
+def _run(command, directory):
+    done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300,
+                          check=False)
+    assert done.returncode == 0, (f"{command[0]} failed, is apt up to date (apt-get update)?"
+                                  f" {done.stderr}")
