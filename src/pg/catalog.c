@@ -437,52 +437,45 @@ catalog_find_column(const TableShape *shape, const char *name)
     return -1;
 }
 
-bool
-catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
+/* What a query says of a table, as one text; new, and "" where it says nothing. */
+static bool
+read_text(Conn *conn, const char *sql, uint32_t oid, char **text, Err *err)
 {
     AUTO(Text) *oid_text = mem_format("%u", oid);
     AUTO(Rows) *rows = NULL;
 
-    if (!query_one(conn, SQL_DIGEST, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the definition of table %u", oid);
-    *digest = mem_copy_text(rows_text(rows, 0, 0));
+    if (!query_one(conn, sql, (const char *const[]){oid_text, NULL}, &rows, err))
+        return false;
+    *text = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
     return true;
+}
+
+bool
+catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
+{
+    return read_text(conn, SQL_DIGEST, oid, digest, err) ||
+           err_wrap(err, "reading the definition of table %u", oid);
 }
 
 bool
 catalog_read_body(Conn *conn, uint32_t oid, char **body, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(conn, SQL_BODY, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the columns of table %u", oid);
-    *body = mem_copy_text(rows_text(rows, 0, 0));
-    return true;
+    return read_text(conn, SQL_BODY, oid, body, err) ||
+           err_wrap(err, "reading the columns of table %u", oid);
 }
 
 bool
 catalog_read_column_rows(Conn *conn, uint32_t oid, char **column_rows, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(conn, SQL_COLUMN_ROWS, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the columns of table %u", oid);
-    *column_rows = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
-    return true;
+    return read_text(conn, SQL_COLUMN_ROWS, oid, column_rows, err) ||
+           err_wrap(err, "reading the columns of table %u", oid);
 }
 
 bool
 catalog_read_files(Conn *conn, uint32_t oid, char **files, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(conn, SQL_FILES, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the files of table %u", oid);
-    *files = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
-    return true;
+    return read_text(conn, SQL_FILES, oid, files, err) ||
+           err_wrap(err, "reading the files of table %u", oid);
 }
 
 bool
