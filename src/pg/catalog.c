@@ -508,13 +508,7 @@ catalog_read_privileges(Conn *conn, uint32_t oid, char **privileges, Err *err)
 bool
 catalog_read_files(Conn *conn, uint32_t oid, char **files, Err *err)
 {
-    AUTO(Text) *oid_text = mem_format("%u", oid);
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_one(conn, SQL_FILES, (const char *const[]){oid_text, NULL}, &rows, err))
-        return err_wrap(err, "reading the files of table %u", oid);
-    *files = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
-    return true;
+    return read_text(conn, SQL_FILES, oid, "files", files, err);
 }
 
 bool

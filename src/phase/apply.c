@@ -246,12 +246,13 @@ has_room(const Apply *apply, int64_t limit, size_t bytes)
 static void
 sort_by_leaf(Apply *apply)
 {
-    int *ends = arena_alloc(apply->arena, (size_t)(apply->run->leaf_count + 1) * sizeof *ends);
     size_t bytes = (size_t)apply->count * sizeof *apply->changes;
     Change *before;
+    int *ends;
 
     if (apply->run->leaf_count == 1 || apply->count == 0)
         return;
+    ends = arena_alloc(apply->arena, (size_t)(apply->run->leaf_count + 1) * sizeof *ends);
     before = memcpy(arena_alloc(apply->arena, bytes), apply->changes, bytes);
     for (int i = 0; i < apply->count; i++)
         ends[before[i].table + 1]++;

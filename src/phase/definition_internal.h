@@ -99,6 +99,10 @@ NODISCARD bool definition_read_hidden_triggers(Migration *run, Conn *conn, Err *
 NODISCARD bool definition_clone_partition(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_read_partition(Migration *run, Conn *conn, Err *err);
 NODISCARD bool definition_strip_partition(Migration *run, Conn *conn, Err *err);
+/* NOT NULL that a partition has of its own beside its parent's, for its clone, and for `target`. */
+NODISCARD bool definition_clone_own_not_null(Migration *run, Conn *conn, Err *err);
+NODISCARD bool definition_read_own_not_null(Migration *run, Conn *conn, const char *target,
+                                            SqlList *list, Err *err);
 
 /* definition_owned.c */
 NODISCARD bool definition_clone_sequences(Migration *run, Conn *conn, Err *err);

@@ -138,6 +138,23 @@ static const char SQL_REFERENCES[] =
     "select exists (select from pg_catalog.pg_constraint where contype = 'f' and conparentid = 0"
     "   and conrelid = $1::pg_catalog.oid and confrelid = $2::text::pg_catalog.regclass)";
 
+bool
+definition_clone_own_not_null(Migration *run, Conn *conn, Err *err)
+{
+    SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, NULL);
+
+    return definition_run(conn, SQL_OWN_NOT_NULL, &subject, err);
+}
+
+bool
+definition_read_own_not_null(Migration *run, Conn *conn, const char *target, SqlList *list,
+                             Err *err)
+{
+    SUBJECT_AUTO(subject, run->shadow.oid, target, NULL);
+
+    return definition_list(run, conn, SQL_OWN_NOT_NULL, &subject, list, err);
+}
+
 /* A text that lives as long as the run. */
 static const char *
 keep(Migration *run, const char *text)
@@ -259,7 +276,7 @@ definition_clone_partition(Migration *run, Conn *conn, Err *err)
     if (create_stand_in(run, conn, err) && attach(run, conn, err) &&
         check_nothing_built(run, conn, err) &&
         definition_run(conn, SQL_TRIGGER_STATES, &subject, err) &&
-        definition_run(conn, SQL_OWN_NOT_NULL, &subject, err))
+        definition_clone_own_not_null(run, conn, err))
         return true;
     /* what the server says against it here, it would say in the swap */
     if (err->kind == ERR_FAILED || err->kind == ERR_DATA)
@@ -357,7 +374,8 @@ definition_read_partition(Migration *run, Conn *conn, Err *err)
         sql_list_add(run, &run->definition.moved, drop);
     return check_indexes_differ(run, conn, err) && check_no_reference(run, conn, err) &&
            definition_list(run, conn, SQL_TRIGGER_STATES, &subject, &run->definition.moved, err) &&
-           definition_list(run, conn, SQL_OWN_NOT_NULL, &subject, &run->definition.moved, err);
+           definition_read_own_not_null(run, conn, run->original.qualified, &run->definition.moved,
+                                        err);
 }
 
 static bool

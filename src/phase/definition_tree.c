@@ -44,17 +44,6 @@ static const char SQL_TRIGGER_STATES[] =
     "         where k.oid = g.tgconstraint and k.contype = 'f')"
     " order by g.tgname";
 
-/*
- * NOT NULL that table $1 has of its own as well as from its parent, which from 18 on is a difference;
- * for table $2.
- */
-static const char SQL_OWN_NOT_NULL[] =
-    "select pg_catalog.format('alter table %s alter column %I set not null', $2::text, a.attname)"
-    "  from pg_catalog.pg_constraint k join pg_catalog.pg_attribute a on a.attrelid = k.conrelid"
-    "   and a.attnum = k.conkey[1]"
-    " where k.conrelid = $1::pg_catalog.oid and k.contype = 'n' and k.conislocal"
-    "   and k.coninhcount > 0";
-
 /* Keys of table $1 to itself or to another partitioned table.  $2 = rehearsal schema. */
 static const char SQL_UNSUITABLE_KEYS[] =
     "select k.conname from pg_catalog.pg_constraint k"
@@ -187,7 +176,7 @@ clone_branch(Migration *run, Conn *conn, Err *err)
 
     return definition_clone_triggers(run, conn, err) &&
            definition_run(conn, SQL_TRIGGER_STATES, &subject, err) &&
-           definition_run(conn, SQL_OWN_NOT_NULL, &subject, err) &&
+           definition_clone_own_not_null(run, conn, err) &&
            definition_clone_rules(run, conn, err) && definition_clone_statistics(run, conn, err) &&
            definition_clone_publications(run, conn, err) && definition_clone_labels(run, conn, err);
 }
@@ -325,7 +314,7 @@ read_branch(Migration *run, Conn *conn, Err *err)
     return definition_read_surface(run, conn, err) && definition_read_flags(run, conn, err) &&
            definition_read_triggers(run, conn, err) &&
            definition_list(run, conn, SQL_TRIGGER_STATES, &subject, swap, err) &&
-           definition_list(run, conn, SQL_OWN_NOT_NULL, &subject, swap, err) &&
+           definition_read_own_not_null(run, conn, run->shadow_qualified, swap, err) &&
            definition_read_rules(run, conn, err) && definition_read_statistics(run, conn, err) &&
            definition_read_publications(run, conn, err) && definition_read_labels(run, conn, err);
 }

@@ -106,11 +106,15 @@ find_table(Migration *run, Err *err)
     AUTO(Rows) *rows = NULL;
 
     if (!query_exec(run->control, sql, err) ||
-        !query_one(run->control, "select coalesce(pg_catalog.to_regclass($1), 0)::pg_catalog.oid",
+        !query_one(run->control,
+                   "select coalesce(r.oid, 0), coalesce((select relkind = 'p'"
+                   "         from pg_catalog.pg_class c where c.oid = r.oid), false)"
+                   "  from (select pg_catalog.to_regclass($1)::pg_catalog.oid) r (oid)",
                    (const char *const[]){name, NULL}, &rows, err) ||
         !query_exec(run->control, "rollback", err))
         return err_wrap(err, "looking for table %s", name);
     run->original.oid = (uint32_t)rows_int(rows, 0, 0);
+    run->is_parent = rows_bool(rows, 0, 1);
     if (run->original.oid != 0)
         return true;
     err_set(err, ERR_REFUSED, "table %s does not exist", name);
@@ -216,8 +220,8 @@ show_estimate(Migration *run, Err *err)
 bool
 preflight_check_table(Migration *run, Err *err)
 {
-    return run_checks(run, CHECKS_TREE, err) && run_checks(run, CHECKS_TABLE, err) &&
-           run_checks(run, CHECKS_PARTITION, err);
+    return (!run->is_parent || run_checks(run, CHECKS_TREE, err)) &&
+           run_checks(run, CHECKS_TABLE, err) && run_checks(run, CHECKS_PARTITION, err);
 }
 
 bool

@@ -8,6 +8,7 @@ from support.hold import held_build, held_copy, held_cutover
 from support.load import TwinLoad, assert_same
 from support.traces import assert_finished, assert_removed, assert_untouched
 from support.wait import wait_for_session, wait_until
+from support.walter import Walter
 
 ALTER = "alter table t alter n type bigint, add check (n is not null), add unique (id, n)"
 SHAPE = """
@@ -311,6 +312,26 @@ REFUSED = {
                           " tree_o", "row level security is forced on partition", "BYPASSRLS"),
     "tree_statistics": (T + A + "create schema s; create statistics s.x on id, n from a",
                         "statistics object s.x of public.a is not in its schema", "plain ALTER"),
+    "tree_detaching": (T + A + "update pg_inherits set inhdetachpending = true"
+                       " where inhrelid = 'a'::regclass", "partition public.a is being detached",
+                       "FINALIZE"),
+    "tree_generated_key": (
+        "create table t (id int not null, n int, g int generated always as (n * 2) stored not null)"
+        " partition by list (id); create table a partition of t default;"
+        "create unique index u on a (g); alter table a replica identity using index u",
+        "key column g of partition public.a is a generated column", "another REPLICA IDENTITY"),
+    "tree_extension": (T + A + "alter extension plpgsql add table a",
+                       "partition public.a belongs to an extension", "plain ALTER TABLE"),
+    "tree_security_label": (T + A + "insert into pg_seclabel values"
+                            " ('a'::regclass, 'pg_class'::regclass, 0, 'x', 'y')",
+                            "partition public.a has a security label", "plain ALTER TABLE"),
+    "tree_subscription": (T + A + "insert into pg_subscription_rel (srsubid, srrelid, srsubstate)"
+                          " values (1, 'a'::regclass, 'r')",
+                          "partition public.a is written by a subscription", "Take it out"),
+    "tree_statistics, other owner": (T + A + "create statistics x on id, n from a;"
+                                     "alter statistics x owner to pg_monitor",
+                                     "statistics object public.x of public.a belongs to another",
+                                     "plain ALTER"),
 }
 
 
@@ -326,6 +347,52 @@ def test_refused(db, walter, check):
     assert re.search(f"error: .*({objection})", result.stderr), result.stderr
     assert re.search(f"^hint: .*{cure}", result.stderr, re.MULTILINE), result.stderr
     assert_untouched(db)
+
+
+def test_refused_to_an_ordinary_role(db, owner, walter):
+    owner.execute(T + A)
+    db.execute("create role tree_g; create role tree_r; create publication p for table a;"
+               "grant select on a to tree_g with grant option")
+    try:
+        db.execute("set role tree_g; grant select on a to tree_r; reset role")
+        result = walter.as_user(owner).perform(SET, check=2)
+        assert "publication p, which publishes partition public.a, belongs to" in result.stderr
+        assert "privileges on partition public.a were granted by tree_g" in result.stderr
+        assert_untouched(db)
+    finally:
+        db.execute("reset role; drop owned by tree_g, tree_r cascade; drop role tree_g, tree_r")
+
+
+def test_too_many_tables_for_the_lock_table(new_server, new_db):
+    server = new_server(settings={"max_locks_per_transaction": 10}, fast=True)
+    db = new_db(server)
+    db.execute(T + A + "create index on t (n); create index on t (n, id); create index on t (id, n);")
+    for number in range(120):
+        db.execute(f"create table t_{number} partition of t for values from ({100 + number})"
+                   f" to ({101 + number})")
+    runner = Walter(db)
+    result = runner.perform(SET, check=2)
+    assert re.search("the swap needs about [0-9]+ locks in one transaction, and the server has room"
+                     " for [0-9]+", result.stderr)
+    assert "max_locks_per_transaction" in result.stderr
+    assert_untouched(db)
+
+
+def test_copy_statement(db, walter, tmp_path):
+    """It reads each partition in the table's place."""
+    make(db, "t", "q")
+    path = tmp_path / "copy.sql"
+    path.write_text("insert into %{shadow_table} (id, n, v, x) select id, n + 1, upper(v), id * 2"
+                    " from t where n <> 4")
+    with held_copy(walter, "alter table t add x int", "--copy-statement", str(path)) as run:
+        for name in ("t", "q"):
+            db.execute(f"update {name} set id = id + 5000 where id between 1000 and 1100;"
+                       f"delete from {name} where id = 7; insert into {name} values (20000, 1, 'x');"
+                       f"update {name} set n = 4 where id = 10; update {name} set n = 5 where id = 4")
+    run.finish()
+    assert_same(db, "select id, n, v, x from t", "select id, n + 1, upper(v), id * 2 from q"
+                " where n <> 4", 3000)
+    assert_whole(db, "integer")
 
 
 def test_new_foreign_key_to_a_partitioned_table_is_refused(db, walter):
