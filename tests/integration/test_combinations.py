@@ -1,7 +1,7 @@
 """Whatever a table has and whatever is done to it: walter leaves what plain ALTER TABLE leaves.
 
 Every feature with all the others under every ALTER, every feature with few others under some, and
-random combinations.  WALTER_SEED repeats a run of these, WALTER_COMBINATIONS says how many.
+random combinations.  WALTER_SEED (see support/seed.py) chooses these, WALTER_COMBINATIONS says how many.
 """
 import os
 import random
@@ -11,10 +11,11 @@ import pytest
 
 from support.library import ALTERS, CHANGES, FEATURES, TABLE
 from support.oracle import Case, new_oracle, oracle_databases, oracle_server, oracle_walter
+from support.seed import seed
 
 __all__ = ["new_oracle", "oracle_databases", "oracle_server", "oracle_walter"]   # fixtures
 
-SEED = int(os.environ.get("WALTER_SEED") or random.SystemRandom().randrange(10 ** 6))
+SEED = seed()
 COUNT = int(os.environ.get("WALTER_COMBINATIONS") or 20)
 FEW = 4
 

@@ -1,6 +1,6 @@
 """Schemas that nobody here has written: walter does to each of their tables what plain ALTER does.
 
-They come from Debian packages.  WALTER_SEED repeats a run.
+They come from Debian packages.  WALTER_SEED: see support/seed.py.
 """
 import os
 import random
@@ -16,11 +16,12 @@ from support.hold import held_copy
 from support.oracle import (Case, Oracle, drop_old_tables, find_leftovers, oracle_server,
                             single_session)
 from support.packages import unpacked
+from support.seed import seed
 from support.walter import Walter
 
 __all__ = ["oracle_server"]   # fixture
 
-SEED = int(os.environ.get("WALTER_SEED") or random.SystemRandom().randrange(10 ** 6))
+SEED = seed()
 
 DAVICAL = "davical/usr/share/davical/dba"
 # {name: files of packages, in the order in which they are run}
