@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from support.hold import wait_for_waiter
+from support.hold import held_copy, wait_for_waiter
 from support.traces import assert_finished
 from support.wait import wait_until_dead
 
@@ -193,3 +193,14 @@ def test_writers_by_grant(db, walter):
                    f"grant {privilege} on walter.run to {stranger.user}")
         walter.run("cleanup", "--yes", check=code)
     assert db.query_one(VALID) == 2
+
+
+def test_no_statement_in_place_of_an_identity(db, walter):
+    """The former replica identity is one of three words, or nothing."""
+    db.execute("create table t (id int not null, n int); create unique index on t (id)")
+    with held_copy(walter, ALTER, "--set-replica-identity") as run:
+        run.kill()
+    wait_until_dead(db)
+    db.execute("update walter.run set former_identity = 'full; create table public.made ()'")
+    walter.run("cleanup", "--yes")
+    assert db.query_one("select to_regclass('made') is null")
