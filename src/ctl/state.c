@@ -99,6 +99,19 @@ static const char SQL_TODO[] =
     "select pg_catalog.jsonb_array_elements_text(" UNFINISHED ") from walter.run r"
     " where r.run = $1 and pg_catalog.jsonb_typeof(" UNFINISHED ") = 'array'";
 
+/* Somebody who can write the row, and could not do himself what we would do for him. */
+static const char SQL_DISTRUST[] =
+    "select pg_catalog.string_agg(distinct pg_catalog.pg_get_userbyid(w.role)::text, ', ')"
+    "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace,"
+    "       lateral (select c.relowner union all select n.nspowner"
+    "         union all select x.grantee from pg_catalog.aclexplode(c.relacl) x"
+    "          where x.privilege_type in ('INSERT', 'UPDATE')"
+    "         union all select x.grantee from pg_catalog.pg_attribute a,"
+    "               pg_catalog.aclexplode(a.attacl) x where a.attrelid = c.oid"
+    "           and x.privilege_type in ('INSERT', 'UPDATE')) w (role)"
+    " where c.oid = 'walter.run'::pg_catalog.regclass"
+    "   and (w.role = 0 or not pg_catalog.pg_has_role(w.role, session_user, 'member'))";
+
 static const char SQL_NOTE_DONE[] =
     "update walter.run set unfinished = nullif(pg_catalog.array_remove(unfinished, $1), '{}')"
     " where run = $2";
@@ -240,6 +253,23 @@ state_note_done(Conn *control, const RunNames *names, const char *statement, Err
                    err))
         return err_wrap(err, "noting what is finished");
     return true;
+}
+
+bool
+state_check_writers(Conn *control, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_simple(control, SQL_DISTRUST, &rows, err))
+        return err_wrap(err, "reading who may write walter.run");
+    if (rows_text(rows, 0, 0) == NULL)
+        return true;
+    err_set(err, ERR_FAILED,
+            "what is still to be run is not run: walter.run can be written by roles that may not "
+            "act as this one: %s",
+            rows_text(rows, 0, 0));
+    return err_hint(err, "Run walter cleanup as the role that ran the migration, or the statements "
+                         "by hand.");
 }
 
 bool

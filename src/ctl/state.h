@@ -103,6 +103,12 @@ char *state_swapped_sql(const RunNames *names, const char *const *todo, int coun
 NODISCARD bool state_note_done(Conn *control, const RunNames *names, const char *statement,
                                Err *err);
 
+/*
+ * Fail when somebody could have written statements into the row that he may not run himself, for
+ * this role to run them.
+ */
+NODISCARD bool state_check_writers(Conn *control, Err *err);
+
 /* Those that are left, in order; in `arena`. */
 NODISCARD bool state_read_todo(Conn *control, const RunNames *names, Arena *arena,
                                const char ***todo, int *count, Err *err);

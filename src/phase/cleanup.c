@@ -232,7 +232,8 @@ finish_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *ar
     const char **todo;
     int count;
 
-    if (conn == NULL || !state_read_todo(conn, &run->names, arena, &todo, &count, err))
+    if (conn == NULL || !state_check_writers(conn, err) ||
+        !state_read_todo(conn, &run->names, arena, &todo, &count, err))
         return err->kind == ERR_NONE;
     for (int i = 0; i < count; i++) {
         Err failed = {0};

@@ -32,6 +32,8 @@ static const char SQL_RECORDED[] =
     "  join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
     "  join pg_catalog.pg_index x on x.indrelid = c.oid and x.indisreplident"
     " where r.run = $1 and c.relreplident = 'i'"
+    /* it becomes a part of a statement, and the row may be another role's */
+    "   and pg_catalog.to_jsonb(r)->>'former_identity' in ('default', 'full', 'nothing')"
     "   and x.indexrelid::text = pg_catalog.to_jsonb(r)->>'identity_index'";
 
 static const char *

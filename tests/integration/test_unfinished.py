@@ -4,7 +4,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from support.hold import wait_for_waiter
+from support.hold import held_copy, wait_for_waiter
 from support.traces import assert_finished
 from support.wait import wait_until_dead
 
@@ -167,3 +167,40 @@ def test_state_table_of_an_older_version(db, owner, walter, mine):
     assert ("still to be run" in runner.run("cleanup").stdout) == mine
     runner.run("cleanup", "--yes")
     assert db.query_one(VALID) == (2 if mine else 0)
+
+
+def test_statements_of_others_are_not_run(db, owner, walter):
+    """Who may write walter.run must not have a mightier role run what he has written."""
+    owner.execute(TABLE)
+    runner = walter.as_user(owner)
+    kill_after_the_swap(db, runner)
+    result = walter.run("cleanup", "--yes", check=1)
+    assert (f"walter.run can be written by roles that may not act as this one: {owner.user}"
+            in result.stderr)
+    assert "hint: Run walter cleanup as the role that ran the migration" in result.stderr
+    assert db.query_one(VALID) == 0
+    assert_finished(db)
+    runner.run("cleanup", "--yes")
+    assert db.query_one(VALID) == 2
+
+
+def test_writers_by_grant(db, walter):
+    db.execute(TABLE)
+    stranger = db.create_role("login")
+    kill_after_the_swap(db, walter)
+    for privilege, code in [("insert", 1), ("select", 0)]:
+        db.execute(f"revoke all on walter.run from {stranger.user};"
+                   f"grant {privilege} on walter.run to {stranger.user}")
+        walter.run("cleanup", "--yes", check=code)
+    assert db.query_one(VALID) == 2
+
+
+def test_no_statement_in_place_of_an_identity(db, walter):
+    """The former replica identity is one of three words, or nothing."""
+    db.execute("create table t (id int not null, n int); create unique index on t (id)")
+    with held_copy(walter, ALTER, "--set-replica-identity") as run:
+        run.kill()
+    wait_until_dead(db)
+    db.execute("update walter.run set former_identity = 'full; create table public.made ()'")
+    walter.run("cleanup", "--yes")
+    assert db.query_one("select to_regclass('made') is null")
