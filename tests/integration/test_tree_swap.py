@@ -322,9 +322,10 @@ REFUSED = {
         "key column g of partition public.a is a generated column", "another REPLICA IDENTITY"),
     "tree_extension": (T + A + "alter extension plpgsql add table a",
                        "partition public.a belongs to an extension", "plain ALTER TABLE"),
-    "tree_security_label": (T + A + "insert into pg_seclabel values"
-                            " ('a'::regclass, 'pg_class'::regclass, 0, 'x', 'y')",
-                            "partition public.a has a security label", "plain ALTER TABLE"),
+    "tree_security_label": (T + A + "insert into pg_seclabel select reltype, 'pg_type'::regclass, 0,"
+                            " 'x', 'y' from pg_class where relname = 'a'",
+                            "the row type of partition public.a has a security label",
+                            "plain ALTER TABLE"),
     "tree_subscription": (T + A + "insert into pg_subscription_rel (srsubid, srrelid, srsubstate)"
                           " values (1, 'a'::regclass, 'r')",
                           "partition public.a is written by a subscription", "Take it out"),
