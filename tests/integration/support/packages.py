@@ -18,7 +18,7 @@ def unpacked(package):
         return target
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place) as work:
-        _run(["apt-get", "download", "-qq", package], work)
+        _download(package, work)
         (archive,) = Path(work).glob("*.deb")
         _run(["dpkg-deb", "--extract", archive, "files"], work)
         try:
@@ -29,8 +29,17 @@ def unpacked(package):
     return target
 
 
+def _download(package, directory):
+    """Where everything was installed long ago, apt's lists may be old, or not there at all."""
+    command = ["apt-get", "download", "-qq", package]
+    if subprocess.run(command, cwd=directory, capture_output=True, timeout=300,
+                      check=False).returncode == 0:
+        return
+    subprocess.run(["apt-get", "update", "-qq"], capture_output=True, timeout=300, check=False)
+    _run(command, directory)
+
+
 def _run(command, directory):
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=300,
                           check=False)
-    assert done.returncode == 0, (f"{command[0]} failed, is apt up to date (apt-get update)?"
-                                  f" {done.stderr}")
+    assert done.returncode == 0, f"{' '.join(map(str, command))}: {done.stderr}"
