@@ -211,7 +211,8 @@ const Check CHECKS_TABLE[] = {
      "select pg_catalog.format('index %s is invalid', x.indexrelid::pg_catalog.regclass),"
      "       pg_catalog.format('REINDEX INDEX CONCURRENTLY %s; or drop it.',"
      "         x.indexrelid::pg_catalog.regclass)"
-     "  from pg_catalog.pg_index x where x.indrelid = $1"
+     "  from pg_catalog.pg_index x join pg_catalog.pg_class c on c.oid = x.indrelid"
+     " where c.oid = $1 and c.relkind <> 'p'"
      "   and not (x.indisvalid and x.indisready and x.indislive)" UNUSED},
     {"publication",
      "select pg_catalog.format('publication %I is FOR ALL TABLES: its subscribers would be sent the"

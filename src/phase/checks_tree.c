@@ -89,12 +89,16 @@ const Check CHECKS_TREE[] = {
      "   and case c.relreplident when 'i' then i.indisreplident else i.indisprimary end"
      "  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attgenerated <> ''"
      "   and a.attnum = any ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts-1]) where true" UNUSED},
-    {"invalid_index",
-     WITH_TREE "select pg_catalog.format('index %s is invalid', x.indexrelid::pg_catalog.regclass),"
-               "       pg_catalog.format('REINDEX INDEX CONCURRENTLY %s; or drop it.',"
-               "         x.indexrelid::pg_catalog.regclass)"
-               "  from tree t join pg_catalog.pg_index x on x.indrelid = t.oid"
-               " where not (x.indisvalid and x.indisready and x.indislive)" UNUSED},
+    {"invalid_index", WITH_TREE
+     "select pg_catalog.format('index %s is invalid', x.indexrelid::pg_catalog.regclass),"
+     "       pg_catalog.format(case ic.relkind"
+     "         when 'I' then 'ALTER INDEX %s ATTACH PARTITION an index of each partition that"
+     " has none in it; or drop it.'"
+     "         else 'REINDEX INDEX CONCURRENTLY %s; or drop it.' end,"
+     "         x.indexrelid::pg_catalog.regclass)"
+     "  from all_of_it t join pg_catalog.pg_index x on x.indrelid = t.oid"
+     "  join pg_catalog.pg_class ic on ic.oid = x.indexrelid"
+     " where not (x.indisvalid and x.indisready and x.indislive)" UNUSED},
     {"tree_foreign_key", WITH_TREE
      "select pg_catalog.format('foreign key %I of %s references %s%s', k.conname,"
      "         k.conrelid::pg_catalog.regclass, k.confrelid::pg_catalog.regclass, o.why),"

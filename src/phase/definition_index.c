@@ -59,7 +59,7 @@ static const char SQL_INDEXES[] =
     "         'comment on constraint ' || pg_catalog.quote_ident(conname) || ' on ' || $2 || ' is '"
     "           || pg_catalog.quote_nullable(pg_catalog.obj_description(con, 'pg_constraint')),"
     "         (select pg_catalog.string_agg(pg_catalog.format("
-    "            'alter index %s.%I alter column %s set statistics %s', $3, relname, a.attnum,"
+    "            'alter table only %s.%I alter column %s set statistics %s', $3, relname, a.attnum,"
     "            coalesce(a.attstattarget, -1)), ';') from pg_catalog.pg_attribute a"
     "           where a.attrelid = i.oid and i.indkey[a.attnum - 1] = 0),"
     "         (select pg_catalog.string_agg(pg_catalog.format("

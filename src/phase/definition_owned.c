@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "pg/sql.h"
+#include "pg/tree.h"
 #include "phase/definition_internal.h"
 
 /*
@@ -125,7 +126,11 @@ static const char SQL_SEQUENCE_USERS[] =
     "   and d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass"
     "   and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
     "   and a.attnum <> all ($2::pg_catalog.int2[])"
-    "   and f.adrelid is distinct from $1::pg_catalog.oid limit 1";
+    "   and f.adrelid is distinct from $1::pg_catalog.oid"
+    /* in a partition the column goes, too */
+    "   and not exists (select from pg_catalog.pg_attribute p where p.attrelid = f.adrelid"
+    "         and p.attnum = f.adnum and p.attname = a.attname and p.attrelid in " TREE_OIDS ")"
+    " limit 1";
 
 /*
  * Privileges: everything revoked that creation left, then everything granted that the original has,

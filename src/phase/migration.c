@@ -152,8 +152,8 @@ migration_check_definition(Migration *run, Conn *conn, Err *err)
         return check_not_rewritten(run, conn, err);
     run->definition_changed = true;
     err_set(err, ERR_FAILED,
-            "the definition of %s was changed by somebody else while the run was on",
-            run->original.qualified);
+            "the definition of %s%s was changed by somebody else while the run was on",
+            run->original.qualified, run->is_parent ? ", or of one of its partitions," : "");
     return err_hint(err, "Nothing was swapped.  Start again; the new run begins from the new "
                          "definition.");
 }

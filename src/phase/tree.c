@@ -259,7 +259,8 @@ tree_explain_change(Migration *run, Err *err)
     err_set(err, ERR_FAILED,
             "the definition of %s was changed by somebody else while the run was on: %s",
             run->original.qualified,
-            rows_count(rows) == 0 ? "a change of a partitioned table cannot be followed"
+            rows_count(rows) == 0 ? "what hangs on it or on one of its partitions (an index, a "
+                                    "comment, a trigger ...) is not what it was"
                                   : rows_text(rows, 0, 0));
     return err_hint(err, "Nothing was swapped.  Start again; the new run begins from the new "
                          "definition.");

@@ -195,6 +195,11 @@ PARTS = [
          insert into t (id, d, n, m) select g, date '2020-12-20' + g, g, g from
            generate_series(1, 20) g""", "alter table t add x int default 5, alter m type bigint using m + n + g",
          "update t set n = 7 where id in (3, 15); update t set d = '2030-01-01' where id = 2"),
+    Case("statistics targets of indexes of an expression", ROWS + """
+         create index e on t ((n + 1)); alter index e alter column 1 set statistics 150;
+         alter index early_expr_idx alter column 1 set statistics 160;""", ALTER, CHANGES),
+    Case("a serial column, dropped", ROWS + "alter table t add s serial",
+         "alter table t drop s, alter n type bigint", CHANGES),
     Case("row level security, policies, rules", ROWS + f"""
          alter table t enable row level security; alter table middle enable row level security;
          create policy p on t for select to {READER} using (id > 5);

@@ -163,12 +163,12 @@ MEANWHILE = {
                "partition (public.)?extra is new"),
     "detach": ("alter table t detach partition t_low", "partition (public.)?t_low was detached"),
     "drop": ("drop table t_low", "a partition was dropped"),
-    "index of a leaf": ("create index on t_mid1 (v)", "a change of a partitioned table"),
-    "default of a leaf": ("alter table t_mid1 alter v set default 'x'", "a change of"),
-    "view on a leaf": ("create view w as select * from t_mid1", "a change of"),
+    "index of a leaf": ("create index on t_mid1 (v)", "what hangs on it or on one of its partitions"),
+    "default of a leaf": ("alter table t_mid1 alter v set default 'x'", "what hangs on it or on one of its partitions"),
+    "view on a leaf": ("create view w as select * from t_mid1", "what hangs on it or on one of its partitions"),
     "trigger": ("create function f() returns trigger language plpgsql as 'begin return new; end';"
                 "create trigger g before insert on t_low for each row execute function f()",
-                "a change of"),
+                "what hangs on it or on one of its partitions"),
 }
 
 
@@ -286,6 +286,8 @@ REFUSED = {
     "invalid_index": (T + A + "create index i on a (n);"
                       "update pg_index set indisvalid = false where indexrelid = 'i'::regclass",
                       "index public.i is invalid", "REINDEX"),
+    "invalid_index, of all": (T + A + "create index i on only t (n)", "index public.i is invalid",
+                              "ALTER INDEX public.i ATTACH PARTITION"),
     "tree_foreign_key, to itself": (T + A + "alter table t add constraint f foreign key (n)"
                                     " references t", "foreign key f of public.t references public.t,"
                                     " a table of the same tree", "Drop it first"),
