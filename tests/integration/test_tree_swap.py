@@ -154,6 +154,7 @@ def test_waits_for_who_uses_a_leaf_alone(db, walter):
 
 # -- others' DDL meanwhile ------------------------------------------------------------------------
 
+HANGS_ON_IT = "what hangs on it or on one of its partitions"
 MEANWHILE = {
     "create": ("create table extra partition of t for values from (100000) to (200000)",
                "partition (public.)?extra is new"),
@@ -163,12 +164,12 @@ MEANWHILE = {
                "partition (public.)?extra is new"),
     "detach": ("alter table t detach partition t_low", "partition (public.)?t_low was detached"),
     "drop": ("drop table t_low", "a partition was dropped"),
-    "index of a leaf": ("create index on t_mid1 (v)", "what hangs on it or on one of its partitions"),
-    "default of a leaf": ("alter table t_mid1 alter v set default 'x'", "what hangs on it or on one of its partitions"),
-    "view on a leaf": ("create view w as select * from t_mid1", "what hangs on it or on one of its partitions"),
+    "index of a leaf": ("create index on t_mid1 (v)", HANGS_ON_IT),
+    "default of a leaf": ("alter table t_mid1 alter v set default 'x'", HANGS_ON_IT),
+    "view on a leaf": ("create view w as select * from t_mid1", HANGS_ON_IT),
     "trigger": ("create function f() returns trigger language plpgsql as 'begin return new; end';"
                 "create trigger g before insert on t_low for each row execute function f()",
-                "what hangs on it or on one of its partitions"),
+                HANGS_ON_IT),
 }
 
 
