@@ -197,6 +197,7 @@ typedef struct Migration {
     char *publication_mark;     /* see migration_check_publication; NULL before there is one */
     Identity identity;
     TableShape shadow;
+    bool keeps_file;              /* the ALTER has not rewritten the shadow */
     const char *shadow_qualified; /* walter_<run>.<name>, quoted */
     Projection projection;
     int *shadow_key; /* per key column of the original: index of the shadow's column */

@@ -14,6 +14,7 @@
 #include "pg/tree.h"
 #include "phase/definition.h"
 #include "phase/identity.h"
+#include "phase/instant.h"
 #include "phase/migration.h"
 #include "phase/tree.h"
 
@@ -519,9 +520,16 @@ rehearse_until_named(Migration *run, Conn *conn, Err *err)
 static bool
 alter_shadow(Migration *run, Conn *conn, Err *err)
 {
+    int64_t before = 0;
+    int64_t after = 0;
+
     run->shadow_key =
         arena_alloc(run->arena, sizeof *run->shadow_key * (size_t)(run->original.key_count + 1));
-    return rehearse_until_named(run, conn, err) && use_copy_statement(run, err) &&
+    if (!instant_read_file(run, conn, &before, err) || !rehearse_until_named(run, conn, err) ||
+        !instant_read_file(run, conn, &after, err))
+        return false;
+    run->keeps_file = before == after;
+    return use_copy_statement(run, err) &&
            projection_map_key(&run->projection, &run->shadow, &run->original, run->shadow_key,
                               err) &&
            resolve_projection(run, conn, err);
@@ -606,5 +614,6 @@ shadow_enter(Migration *run, Err *err)
     choose_formats(run);
     log_info("shadow table %s created, %d of its %d columns are filled from the original",
              run->shadow_qualified, run->projection.output_count, run->shadow.column_count);
+    instant_tell(run);
     return true;
 }

@@ -69,9 +69,8 @@ describe_columns(Stage *stage, Buf *create)
 /* Default privileges may take from the owner himself; so he grants himself his tables. */
 static const char SQL_TABLES[] = "create temporary table walter_stage (%S) on commit delete rows;"
                                  "create temporary table walter_line (%S) on commit delete rows;"
-                                 "create temporary table walter_given (%S) on commit delete rows;"
-                                 "grant all on pg_temp.walter_stage, pg_temp.walter_line,"
-                                 " pg_temp.walter_given to current_user;"
+                                 "grant all on pg_temp.walter_stage, pg_temp.walter_line"
+                                 " to current_user;"
                                  "create index on pg_temp.walter_line (%I)";
 
 static void
@@ -125,8 +124,7 @@ stage_open(Migration *run, Conn *conn, Err *err)
     describe_uses(stage);
     sql_add(&create, "%I integer, %I integer", run->projection.seq, stage->set_name);
     describe_columns(stage, &create);
-    sql_add(&sql, SQL_TABLES, buf_text(&create), buf_text(&create), buf_text(&create),
-            run->projection.seq);
+    sql_add(&sql, SQL_TABLES, buf_text(&create), buf_text(&create), run->projection.seq);
     /*
      * Plans are made while a staging table has few rows and kept when it has many: its index, and
      * never a scan of the whole shadow.
@@ -184,12 +182,12 @@ stage_present(const Stage *stage, const Datum *row, Arena *arena)
 }
 
 bool
-stage_needs_original(const Stage *stage, const bool *present)
+stage_needs_original(const Stage *stage, const Brought *brought)
 {
     if (!stage->may_mix)
         return false;
     for (int i = 0; i < stage->run->projection.output_count; i++)
-        if (stage_use_of(stage, i, present) == USE_MIXED)
+        if (stage_use_of(stage, i, brought) == USE_MIXED)
             return true;
     return false;
 }
@@ -308,15 +306,13 @@ add_filter(const Stage *stage, Buf *filter, int set)
 }
 
 static bool
-run_update(Stage *stage, int set, const SetRule *rule, int64_t rows, Err *err)
+run_update(Stage *stage, const char *filter, const SetRule *rule, int64_t rows, Err *err)
 {
-    BUF_AUTO(filter);
     BUF_AUTO(sql);
 
     if (rows == 0)
         return true;
-    add_filter(stage, &filter, set);
-    stage_build_update(stage, &sql, STAGE_TABLE, buf_text(&filter), rule);
+    stage_build_update(stage, &sql, STAGE_TABLE, filter, rule);
     return run_counted(stage, buf_text(&sql), rows, "an UPDATE", err);
 }
 
@@ -338,42 +334,66 @@ run_copy_update(Stage *stage, int set, Err *err)
     return true;
 }
 
-/* Fill the values that were not sent, and give the rows for which that worked a set of their own. */
+/* Read what the mixed outputs of a group need, into the set `set`; *filled rows have it. */
 static bool
-fill_group(Stage *stage, const Group *group, int *set, int64_t *filled, Err *err)
+fill_group(Stage *stage, const Group *group, int set, int64_t *filled, Err *err)
 {
     const FillWork work = {.table = STAGE_TABLE,
                            .set = group->set,
-                           .present = group->present,
-                           .new_set = stage->next_set++};
+                           .brought = {.present = group->present},
+                           .new_set = set};
     AUTO(Rows) *rows = NULL;
 
     if (!stage_fill(stage, &work, &rows, err))
         return false;
-    *set = work.new_set;
-    *filled = rows_affected(rows);
+    *filled = rows_count(rows);
     return true;
+}
+
+/* The rows of the group that have, or have not, what was read from the original. */
+static bool
+run_half(Stage *stage, const Group *group, int filled_set, bool has, int64_t rows, Err *err)
+{
+    const char *seq = stage->run->projection.seq;
+    SetRule rule = {.brought = {.present = group->present}};
+    BUF_AUTO(filled);
+    BUF_AUTO(filter);
+
+    add_filter(stage, &filled, filled_set);
+    add_filter(stage, &filter, group->set);
+    sql_add(&filter, " and %I %S (select %I from " STAGE_TABLE " where %S)", seq,
+            has ? "in" : "not in", seq, buf_text(&filled));
+    if (has)
+        rule.filled = buf_text(&filled);
+    return run_update(stage, buf_text(&filter), &rule, rows, err);
+}
+
+static bool
+run_mixed_group(Stage *stage, const Group *group, Err *err)
+{
+    int set = stage->next_set++;
+    int64_t filled = 0;
+
+    if (!fill_group(stage, group, set, &filled, err))
+        return false;
+    if (stage->run->projection.is_copy_statement)
+        return run_copy_update(stage, set, err);
+    return run_half(stage, group, set, true, filled, err) &&
+           run_half(stage, group, set, false, group->rows - filled, err);
 }
 
 static bool
 run_group(Stage *stage, const Group *group, Err *err)
 {
-    bool is_copy = stage->run->projection.is_copy_statement;
-    SetRule rule = {.present = group->present};
-    int64_t filled = 0;
-    int set = group->set;
+    const SetRule rule = {.brought = {.present = group->present}};
+    BUF_AUTO(filter);
 
-    if (stage_needs_original(stage, group->present)) {
-        if (!fill_group(stage, group, &set, &filled, err))
-            return false;
-        rule.with_mixed = true;
-        if (!is_copy && !run_update(stage, set, &rule, filled, err))
-            return false;
-        rule.with_mixed = false;
-    }
-    if (is_copy)
-        return run_copy_update(stage, set, err);
-    return run_update(stage, group->set, &rule, group->rows - filled, err);
+    if (stage_needs_original(stage, &rule.brought))
+        return run_mixed_group(stage, group, err);
+    if (stage->run->projection.is_copy_statement)
+        return run_copy_update(stage, group->set, err);
+    add_filter(stage, &filter, group->set);
+    return run_update(stage, buf_text(&filter), &rule, group->rows, err);
 }
 
 static bool

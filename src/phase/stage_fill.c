@@ -2,9 +2,10 @@
  * Values that were not sent; see stage.h.
  *
  * An UPDATE leaves out-of-line values that it did not touch out of the stream.  Where an expression
- * needs one of them beside others that changed, it is read from the original: by a session of its
- * own, so that no lock on the original lasts as long as apply's transaction; or, while the original
- * is locked for the swap, by the session that holds the lock.
+ * needs one of them beside others that changed, all that the expression needs is read from the
+ * original: the row there may be newer than the change, and half of each would be a row that never
+ * was.  It is read by a session of its own, so that no lock on the original lasts as long as apply's
+ * transaction; or, while the original is locked for the swap, by the session that holds the lock.
  */
 #include "pg/copydata.h"
 #include "pg/sql.h"
@@ -107,9 +108,9 @@ pipe_rows(Conn *from, const char *out, Conn *to, const char *in, Err *err)
 
 /* Which rows, for a table called `alias`. */
 static void
-add_filter(const Stage *stage, Buf *sql, const FillWork *work, const char *alias)
+add_filter(const Stage *stage, Buf *sql, const FillWork *work, int set, const char *alias)
 {
-    sql_add(sql, "%S.%I = %D", alias, stage->set_name, (int64_t)work->set);
+    sql_add(sql, "%S.%I = %D", alias, stage->set_name, (int64_t)set);
     if (work->seqs != NULL)
         sql_add(sql, " and %S.%I = any (%L::integer[])", alias, stage->run->projection.seq,
                 work->seqs);
@@ -147,35 +148,51 @@ send_keys(Stage *stage, Conn *reader, const FillWork *work, Err *err)
     sql_add(&out, "copy (select %I", seq);
     add_key_columns(stage, &out, false);
     sql_add(&out, " from %S g where ", work->table);
-    add_filter(stage, &out, work, "g");
+    add_filter(stage, &out, work, work->set, "g");
     sql_add(&out, ") to stdout%S", stage_copy_format(stage));
     sql_add(&in, "copy " WANTED_TABLE " from stdin%S", stage_copy_format(stage));
     return query_exec(reader, buf_text(&create), err) &&
            pipe_rows(stage->conn, buf_text(&out), reader, buf_text(&in), err);
 }
 
-/* Do the rows lack a column that is needed beside columns that they have? */
+/* Does a mixed output depend on the column?  Sent or not, all its columns must be of one version. */
 static bool
-is_missing(const Stage *stage, const FillWork *work, int column)
+is_read(const Stage *stage, const FillWork *work, int column)
 {
-    if (work->present[column] || !stage_is_sent(stage, column))
+    if (!stage_is_sent(stage, column))
         return false;
     for (int i = 0; i < stage->run->projection.output_count; i++)
-        if (stage->uses[i][column] && stage_use_of(stage, i, work->present) == USE_MIXED)
+        if (stage->uses[i][column] && stage_use_of(stage, i, &work->brought) == USE_MIXED)
             return true;
     return false;
 }
 
-/* ", column" for each one that is missing, with `before` in front of the name. */
-static void
-add_missing(const Stage *stage, Buf *sql, const FillWork *work, const char *before)
+static bool
+is_key(const Stage *stage, int column)
 {
-    for (int i = 0; i < stage->key.column_count; i++)
-        if (is_missing(stage, work, i))
-            sql_add(sql, ", %S%I", before, stage->run->original.columns[i].name);
+    for (int i = 0; i < stage->key.count; i++)
+        if (stage->key.columns[i] == column)
+            return true;
+    return false;
 }
 
-/* Bring the values over. */
+/*
+ * ", column" for each one that is read.  The key is the change's own: equal, but maybe other bytes,
+ * and the shadow's row is found by it.
+ */
+static void
+add_read_columns(const Stage *stage, Buf *sql, const FillWork *work, bool with_source)
+{
+    for (int i = 0; i < stage->key.column_count; i++)
+        if (is_read(stage, work, i))
+            sql_add(sql, ", %S%I",
+                    !with_source       ? ""
+                    : is_key(stage, i) ? "w."
+                                       : "o.",
+                    stage->run->original.columns[i].name);
+}
+
+/* Bring the values over: one statement, hence one snapshot. */
 static bool
 fetch_values(Stage *stage, Conn *reader, const FillWork *work, Err *err)
 {
@@ -184,8 +201,8 @@ fetch_values(Stage *stage, Conn *reader, const FillWork *work, Err *err)
     BUF_AUTO(out);
     BUF_AUTO(in);
 
-    sql_add(&out, "copy (select w.%I", seq);
-    add_missing(stage, &out, work, "o.");
+    sql_add(&out, "copy (select w.%I, %D", seq, (int64_t)work->new_set);
+    add_read_columns(stage, &out, work, true);
     sql_add(&out, " from " WANTED_TABLE " w join only %S o on ", stage->leaf->qualified);
     for (int i = 0; i < original->key_count; i++) {
         const char *name = original->columns[original->key[i]].name;
@@ -193,8 +210,8 @@ fetch_values(Stage *stage, Conn *reader, const FillWork *work, Err *err)
         sql_add(&out, "%So.%I %S w.%I", i == 0 ? "" : " and ", name, stage->key_equal[i], name);
     }
     sql_add(&out, ") to stdout%S", stage_copy_format(stage));
-    sql_add(&in, "truncate " STAGE_GIVEN_TABLE "; copy " STAGE_GIVEN_TABLE " (%I", seq);
-    add_missing(stage, &in, work, "");
+    sql_add(&in, "copy %S (%I, %I", work->table, seq, stage->set_name);
+    add_read_columns(stage, &in, work, false);
     sql_add(&in, ") from stdin%S", stage_copy_format(stage));
     return pipe_rows(reader, buf_text(&out), stage->conn, buf_text(&in), err);
 }
@@ -240,15 +257,7 @@ stage_fill(Stage *stage, const FillWork *work, Rows **rows, Err *err)
 
     if (!read_original(stage, work, err))
         return err_wrap(err, "reading unchanged values from %s", stage->leaf->qualified);
-    sql_add(&sql, "update %S g set %I = %D", work->table, stage->set_name, (int64_t)work->new_set);
-    for (int i = 0; i < stage->key.column_count; i++) {
-        const char *name = stage->run->original.columns[i].name;
-
-        if (is_missing(stage, work, i))
-            sql_add(&sql, ", %I = v.%I", name, name);
-    }
-    sql_add(&sql, " from " STAGE_GIVEN_TABLE " v where g.%I = v.%I and ", seq, seq);
-    add_filter(stage, &sql, work, "g");
-    sql_add(&sql, " returning g.%I", seq);
+    sql_add(&sql, "select g.%I from %S g where ", seq, work->table);
+    add_filter(stage, &sql, work, work->new_set, "g");
     return query_simple(stage->conn, buf_text(&sql), rows, err);
 }

@@ -11,12 +11,11 @@
 #include "phase/stage.h"
 
 /*
- * Net operations wait in the first, changes to be applied in order in the second (with an index),
- * values read from the original in the third.
+ * Net operations wait in the first, changes to be applied in order in the second (with an index).
+ * In both, values read from the original are a row of their own, with the change's number.
  */
 #define STAGE_TABLE "pg_temp.walter_stage"
 #define STAGE_LINE_TABLE "pg_temp.walter_line"
-#define STAGE_GIVEN_TABLE "pg_temp.walter_given"
 
 typedef struct Prepared Prepared;
 
@@ -43,20 +42,29 @@ struct Stage {
     Conn *reader;           /* reads the original; NULL until it is needed */
 };
 
-/* Were the columns that an output depends on sent, not sent, or some of each? */
+/*
+ * Were the columns that an output depends on sent, not sent, or some of each?  USE_MIXED is also
+ * an output of several columns, none of them sent, where the key changes; see stage_use_of.
+ */
 typedef enum { USE_NOTHING, USE_SENT, USE_UNSENT, USE_MIXED } Use;
+
+/* What an UPDATE brings. */
+typedef struct Brought {
+    const bool *present; /* per column of the original: sent */
+    bool changes_key;
+} Brought;
 
 /* Which outputs an UPDATE sets. */
 typedef struct SetRule {
-    const bool *present; /* per column of the original: sent */
-    bool with_key;       /* the key may have changed */
-    bool with_mixed;     /* values that were not sent have been filled in */
+    Brought brought;
+    bool with_key;      /* the key may have changed */
+    const char *filled; /* filter of the rows read from the original, for mixed outputs; or NULL */
 } SetRule;
 
 /* stage.c */
 bool *stage_present(const Stage *stage, const Datum *row, Arena *arena);
 /* Does an UPDATE that brings these columns need a value that only the original has? */
-bool stage_needs_original(const Stage *stage, const bool *present);
+bool stage_needs_original(const Stage *stage, const Brought *brought);
 
 /* stage_copy.c: a COPY of rows into `table`, begin, add, end */
 bool stage_is_sent(const Stage *stage, int column);
@@ -76,15 +84,16 @@ const char *stage_copy_format(const Stage *stage);
 typedef struct FillWork {
     const char *table;
     int set;
-    const char *seqs;    /* only these rows of the set, "{1,2}"; NULL = all of it */
-    const bool *present; /* what they have */
-    int new_set;         /* the set that filled rows get */
+    const char *seqs; /* only these rows of the set, "{1,2}"; NULL = all of it */
+    Brought brought;  /* what they have */
+    int new_set;      /* of the rows that are read */
 } FillWork;
 
 /*
- * stage_fill.c: read the values that were not sent from the original, and put them into the staged
- * rows.  *rows is new and has the seq of each row that was filled.  A row that is gone from the
- * original, or whose key has changed since, is left out: it has more changes to come.
+ * stage_fill.c: stage, for each of the rows, all that its mixed outputs depend on, as the original has
+ * it now: values of one version of the row, which may be newer than the change.  *rows is new and
+ * has the seq of each row that was found.  A row that is gone from the original, or whose key has
+ * changed since, is left out: it has more changes to come.
  */
 NODISCARD bool stage_fill(Stage *stage, const FillWork *work, Rows **rows, Err *err);
 
@@ -92,7 +101,7 @@ NODISCARD bool stage_fill(Stage *stage, const FillWork *work, Rows **rows, Err *
  * stage_sql.c: append statements over the staged rows of `table` that match `filter`; the rows whose
  * key is the one to look for match `old_filter`.
  */
-Use stage_use_of(const Stage *stage, int output, const bool *present);
+Use stage_use_of(const Stage *stage, int output, const Brought *brought);
 void stage_add_projected(const Stage *stage, Buf *sql, const char *table, const char *filter,
                          const char *alias);
 void stage_add_key_match(const Stage *stage, Buf *sql, const char *alias);

@@ -9,8 +9,10 @@
 #include "pg/sql.h"
 #include "phase/stage_internal.h"
 
-/* In the line table: the row after a change, and the key before it. */
-enum { LINE_NEW = 0, LINE_OLD = 1 };
+/*
+ * In the line table: the row after a change, the key before it, and what was read from the original.
+ */
+enum { LINE_NEW = 0, LINE_OLD = 1, LINE_FILLED = 2 };
 /* Statements per message: enough to hide the round trip, few enough to stay small. */
 enum { MESSAGE_STATEMENTS = 200 };
 /* Each combination of sent columns needs a statement; a table may have many. */
@@ -21,7 +23,7 @@ struct Prepared {
     const Leaf *leaf;
     ChangeKind kind;
     bool changes_key;
-    bool with_mixed;
+    bool is_filled;
     CopyStep step;       /* UPDATE under a copy statement */
     const bool *present; /* UPDATE without one: which columns are staged; else NULL */
 };
@@ -29,8 +31,8 @@ struct Prepared {
 /* One change on its way. */
 typedef struct Line {
     const Change *change;
-    const Datum *row;    /* as it is staged */
-    const bool *present; /* UPDATE: which columns it has */
+    const Datum *row; /* as it is staged */
+    Brought brought;  /* UPDATE */
     bool needs_original;
     bool is_asked;  /* the original was asked for its values, and ... */
     bool is_filled; /* ... had them */
@@ -62,31 +64,46 @@ same_present(const Stage *stage, const bool *a, const bool *b)
 }
 
 static bool
+same_brought(const Stage *stage, const Brought *a, const Brought *b)
+{
+    return a->changes_key == b->changes_key && same_present(stage, a->present, b->present);
+}
+
+static bool
 same_statement(const Stage *stage, const Prepared *a, const Prepared *b)
 {
     return a->leaf == b->leaf && a->kind == b->kind && a->changes_key == b->changes_key &&
-           a->with_mixed == b->with_mixed && a->step == b->step &&
+           a->is_filled == b->is_filled && a->step == b->step &&
            same_present(stage, a->present, b->present);
+}
+
+static void
+add_line_filter(const Stage *stage, Buf *filter, int set)
+{
+    sql_add(filter, "%I = $1 and %I = %D", stage->run->projection.seq, stage->set_name,
+            (int64_t)set);
 }
 
 static void
 build_statement(const Stage *stage, const Prepared *want, Buf *sql)
 {
-    const SetRule rule = {
-        .present = want->present, .with_key = true, .with_mixed = want->with_mixed};
-    const char *seq = stage->run->projection.seq;
+    SetRule rule = {.brought = {want->present, want->changes_key}, .with_key = true};
     BUF_AUTO(new);
     BUF_AUTO(old);
+    BUF_AUTO(filled);
 
-    sql_add(&new, "%I = $1 and %I = %D", seq, stage->set_name, (int64_t)LINE_NEW);
-    sql_add(&old, "%I = $1 and %I = %D", seq, stage->set_name,
-            (int64_t)(want->changes_key ? LINE_OLD : LINE_NEW));
+    add_line_filter(stage, &new, LINE_NEW);
+    add_line_filter(stage, &old, want->changes_key ? LINE_OLD : LINE_NEW);
+    add_line_filter(stage, &filled, LINE_FILLED);
+    if (want->is_filled)
+        rule.filled = buf_text(&filled);
     if (want->kind == CHANGE_INSERT) {
         stage_build_insert(stage, sql, STAGE_LINE_TABLE, buf_text(&new));
     } else if (want->kind == CHANGE_DELETE) {
         stage_build_delete(stage, sql, STAGE_LINE_TABLE, buf_text(&new));
     } else if (stage->run->projection.is_copy_statement) {
-        const CopyUpdate update = {STAGE_LINE_TABLE, buf_text(&new), buf_text(&old)};
+        const CopyUpdate update = {STAGE_LINE_TABLE, buf_text(want->is_filled ? &filled : &new),
+                                   buf_text(&old)};
 
         stage_build_copy_update(stage, sql, want->step, &update);
     } else if (want->changes_key) {
@@ -182,8 +199,9 @@ describe_lines(Work *work, const Change *changes)
         line->row = with_key(stage, line->change);
         if (line->change->kind != CHANGE_UPDATE)
             continue;
-        line->present = stage_present(stage, line->row, stage->batch.arena);
-        line->needs_original = stage_needs_original(stage, line->present);
+        line->brought = (Brought){stage_present(stage, line->row, stage->batch.arena),
+                                  line->change->old_row != NULL};
+        line->needs_original = stage_needs_original(stage, &line->brought);
     }
 }
 
@@ -215,7 +233,7 @@ ask_alike(const Work *work, int first, Buf *seqs)
         Line *line = &work->lines[i];
 
         if (!line->needs_original || line->is_asked ||
-            !same_present(work->stage, line->present, work->lines[first].present))
+            !same_brought(work->stage, &line->brought, &work->lines[first].brought))
             continue;
         line->is_asked = true;
         sql_add(seqs, "%S%D", seqs->len == 0 ? "{" : ",", (int64_t)work->first_seq + i);
@@ -230,8 +248,8 @@ fill_alike(const Work *work, int first, Err *err)
     BUF_AUTO(seqs);
     FillWork fill = {.table = STAGE_LINE_TABLE,
                      .set = LINE_NEW,
-                     .present = work->lines[first].present,
-                     .new_set = LINE_NEW};
+                     .brought = work->lines[first].brought,
+                     .new_set = LINE_FILLED};
 
     ask_alike(work, first, &seqs);
     fill.seqs = buf_text(&seqs);
@@ -278,7 +296,8 @@ add_copy_update(const Work *work, Message *message, int number, Err *err)
     CopyStep last = is_complete ? COPY_ADD : COPY_MOVE;
     Prepared want = {.leaf = work->stage->leaf,
                      .kind = CHANGE_UPDATE,
-                     .changes_key = line->change->old_row != NULL};
+                     .changes_key = line->change->old_row != NULL,
+                     .is_filled = line->is_filled};
 
     if (!is_complete && !want.changes_key)
         return true;
@@ -300,8 +319,8 @@ add_line(const Work *work, Message *message, int number, Err *err)
         if (work->stage->run->projection.is_copy_statement)
             return add_copy_update(work, message, number, err);
         want.changes_key = line->change->old_row != NULL;
-        want.present = line->present;
-        want.with_mixed = line->is_filled;
+        want.present = line->brought.present;
+        want.is_filled = line->is_filled;
     }
     return add_statement(work, message, number, &want, err);
 }

@@ -90,24 +90,28 @@ is_key_output(const Stage *stage, int output)
     return false;
 }
 
-/* Were the columns that an output depends on sent, not sent, or some of each? */
+/*
+ * Where the key changes, an output of several columns counts as mixed although none was sent: an
+ * earlier change that sent some of them may not have found the row, which had its new key already.
+ */
 Use
-stage_use_of(const Stage *stage, int output, const bool *present)
+stage_use_of(const Stage *stage, int output, const Brought *brought)
 {
-    bool sent = false;
-    bool unsent = false;
+    int sent = 0;
+    int unsent = 0;
 
     if (stage->run->projection.outputs[output].is_new)
         return USE_NOTHING;
     for (int i = 0; i < stage->key.column_count; i++) {
-        sent = sent || (stage->uses[output][i] && present[i]);
-        unsent = unsent || (stage->uses[output][i] && !present[i]);
+        sent += stage->uses[output][i] && brought->present[i] ? 1 : 0;
+        unsent += stage->uses[output][i] && !brought->present[i] ? 1 : 0;
     }
-    if (sent && unsent)
+    if (unsent > 0 && (sent > 0 || (brought->changes_key && unsent > 1)))
         return USE_MIXED;
-    return sent ? USE_SENT : unsent ? USE_UNSENT : USE_NOTHING;
+    return sent > 0 ? USE_SENT : unsent > 0 ? USE_UNSENT : USE_NOTHING;
 }
 
+/* From p, the change; mixed outputs from f, the row as it was read from the original. */
 static int
 add_set_list(const Stage *stage, Buf *sql, const SetRule *rule)
 {
@@ -115,13 +119,13 @@ add_set_list(const Stage *stage, Buf *sql, const SetRule *rule)
     int count = 0;
 
     for (int i = 0; i < projection->output_count; i++) {
-        Use use = stage_use_of(stage, i, rule->present);
+        Use use = stage_use_of(stage, i, &rule->brought);
 
-        if (use == USE_NOTHING || use == USE_UNSENT || (use == USE_MIXED && !rule->with_mixed) ||
+        if (use == USE_NOTHING || use == USE_UNSENT || (use == USE_MIXED && rule->filled == NULL) ||
             (is_key_output(stage, i) && !rule->with_key))
             continue;
-        sql_add(sql, "%S%I = p.%I", count++ == 0 ? "" : ", ", projection->outputs[i].name,
-                projection->outputs[i].name);
+        sql_add(sql, "%S%I = %S.%I", count++ == 0 ? "" : ", ", projection->outputs[i].name,
+                use == USE_MIXED ? "f" : "p", projection->outputs[i].name);
     }
     return count;
 }
@@ -141,13 +145,35 @@ add_update_head(const Stage *stage, Buf *sql, const SetRule *rule)
     sql_add(sql, "update only %S s set %S from ", stage->leaf->shadow_qualified, buf_text(&list));
 }
 
+/* The changes as p and, where mixed outputs are set, what was read for them as f. */
+static void
+add_update_sources(const Stage *stage, Buf *sql, const char *table, const char *filter,
+                   const SetRule *rule)
+{
+    stage_add_projected(stage, sql, table, filter, "p");
+    if (rule->filled == NULL)
+        return;
+    buf_add_text(sql, ", ");
+    stage_add_projected(stage, sql, table, rule->filled, "f");
+}
+
+static void
+add_update_joins(const Stage *stage, Buf *sql, const SetRule *rule)
+{
+    const char *seq = stage->run->projection.seq;
+
+    buf_add_text(sql, " where ");
+    if (rule->filled != NULL)
+        sql_add(sql, "p.%I = f.%I and ", seq, seq);
+}
+
 void
 stage_build_update(const Stage *stage, Buf *sql, const char *table, const char *filter,
                    const SetRule *rule)
 {
     add_update_head(stage, sql, rule);
-    stage_add_projected(stage, sql, table, filter, "p");
-    buf_add_text(sql, " where ");
+    add_update_sources(stage, sql, table, filter, rule);
+    add_update_joins(stage, sql, rule);
     stage_add_key_match(stage, sql, "p");
 }
 
@@ -158,10 +184,11 @@ stage_build_key_update(const Stage *stage, Buf *sql, const char *filter, const c
     const char *seq = stage->run->projection.seq;
 
     add_update_head(stage, sql, rule);
-    stage_add_projected(stage, sql, STAGE_LINE_TABLE, filter, "p");
+    add_update_sources(stage, sql, STAGE_LINE_TABLE, filter, rule);
     buf_add_text(sql, ", ");
     stage_add_projected(stage, sql, STAGE_LINE_TABLE, old_filter, "o");
-    sql_add(sql, " where p.%I = o.%I and ", seq, seq);
+    add_update_joins(stage, sql, rule);
+    sql_add(sql, "p.%I = o.%I and ", seq, seq);
     stage_add_key_match(stage, sql, "o");
 }
 

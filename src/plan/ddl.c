@@ -166,6 +166,8 @@ read_actions(Draft *draft, DdlStatement *out, Err *err)
         actions[0] = (DdlAction){.kind = ACTION_RENAME_COLUMN,
                                  .column = keep(arena, ddl_tree_text(draft->body, "subname")),
                                  .new_name = keep(arena, ddl_tree_text(draft->body, "newname"))};
+    if (commands == NULL)
+        actions[0].is_catalog_only = true; /* a column or a constraint is renamed */
     for (size_t i = 0; i < json_array_size(commands); i++)
         if (!ddl_action_read(&draft->scope,
                              ddl_tree_body(json_array_get(commands, i), "AlterTableCmd"),

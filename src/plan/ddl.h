@@ -42,6 +42,9 @@ typedef struct DdlAction {
     bool is_serial;    /* ADD_COLUMN of type serial, smallserial, bigserial (and serial2/4/8) */
     bool is_identity;  /* ADD_COLUMN ... GENERATED ... AS IDENTITY */
     bool is_generated; /* ADD_COLUMN ... GENERATED ALWAYS AS (...) STORED */
+    /* Never looks at a row, unless it rewrites the table (ADD_COLUMN with a volatile DEFAULT).  Also
+     * false where rows are left as they are but walter writes them anew (SET STORAGE). */
+    bool is_catalog_only;
 } DdlAction;
 
 /* A table that a foreign key of the statement references, the altered table itself included. */

@@ -58,6 +58,21 @@ static const struct {
     {"AT_SetIdentity", ACTION_OTHER},      {"AT_DropIdentity", ACTION_OTHER},
 };
 
+/* Sub-commands that change the catalog and never look at a row. */
+static const char *const CATALOG_ONLY[] = {
+    "AT_DropColumn",    "AT_ColumnDefault",  "AT_DropNotNull",  "AT_DropExpression",
+    "AT_SetStatistics", "AT_SetOptions",     "AT_ResetOptions", "AT_SetIdentity",
+    "AT_DropIdentity",  "AT_DropConstraint", "AT_ChangeOwner"};
+
+static bool
+is_catalog_only(const char *subtype)
+{
+    for (size_t i = 0; i < sizeof CATALOG_ONLY / sizeof CATALOG_ONLY[0]; i++)
+        if (strcmp(subtype, CATALOG_ONLY[i]) == 0)
+            return true;
+    return false;
+}
+
 /* Types that parse analysis turns into an integer with a sequence, when not qualified. */
 static const char *const SERIAL_TYPES[] = {"serial",  "smallserial", "bigserial",
                                            "serial2", "serial4",     "serial8"};
@@ -84,12 +99,15 @@ read_added_column(const DdlScope *scope, json_t *column, DdlPatches *patches, Dd
     action->kind = ACTION_ADD_COLUMN;
     action->column = keep(scope->arena, ddl_tree_text(column, "colname"));
     action->is_serial = is_serial(json_object_get(column, "typeName"));
+    action->is_catalog_only = true;
     json_array_foreach(json_object_get(column, "constraints"), index, item)
     {
         json_t *constraint = ddl_tree_body(item, "Constraint");
 
         action->is_identity |= ddl_tree_is(constraint, "contype", "CONSTR_IDENTITY");
         action->is_generated |= ddl_tree_is(constraint, "contype", "CONSTR_GENERATED");
+        action->is_catalog_only &= ddl_tree_is(constraint, "contype", "CONSTR_DEFAULT") ||
+                                   ddl_tree_is(constraint, "contype", "CONSTR_NULL");
     }
     return ddl_expr_default(scope, column, patches, action, err);
 }
@@ -129,6 +147,7 @@ ddl_action_read(const DdlScope *scope, json_t *command, DdlPatches *patches, Ddl
     if (strcmp(subtype, "AT_AddColumn") == 0)
         return read_added_column(scope, ddl_tree_body(definition, "ColumnDef"), patches, action,
                                  err);
+    action->is_catalog_only = is_catalog_only(subtype);
     read_column_action(subtype, command, scope->arena, action);
     if (strcmp(subtype, "AT_ChangeOwner") == 0)
         action->kind = ACTION_CHANGE_OWNER;

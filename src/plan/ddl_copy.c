@@ -252,17 +252,6 @@ visit_call(const char *key, json_t *body, void *context, Err *err)
     return WALK_STOP;
 }
 
-static const char *const SYSTEM_COLUMNS[] = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"};
-
-static bool
-is_system_column(const char *name)
-{
-    for (size_t i = 0; i < sizeof SYSTEM_COLUMNS / sizeof SYSTEM_COLUMNS[0]; i++)
-        if (strcmp(name, SYSTEM_COLUMNS[i]) == 0)
-            return true;
-    return false;
-}
-
 /* Look at references to the original: a row that is not read from the table has no ctid. */
 static DdlWalk
 visit_column(const char *key, json_t *body, void *context, Err *err)
@@ -279,7 +268,7 @@ visit_column(const char *key, json_t *body, void *context, Err *err)
         return WALK_OVER;
     if (name == NULL || (count == 1 && strcmp(name, reading->alias) == 0))
         reading->references_row = true;
-    if (name == NULL || !is_system_column(name))
+    if (name == NULL || !ddl_expr_is_system_column(name))
         return WALK_OVER;
     (void)err_set(err, ERR_REFUSED, "the copy statement uses the system column \"%s\"", name);
     (void)err_hint(err, "Only the columns of the table itself can be used.");

@@ -57,6 +57,17 @@ ddl_expr_unqualify(const DdlScope *scope, json_t *node, DdlPatches *patches, Err
 
 /* --- columns an expression uses --- */
 
+static const char *const SYSTEM_COLUMNS[] = {"ctid", "xmin", "xmax", "cmin", "cmax", "tableoid"};
+
+bool
+ddl_expr_is_system_column(const char *name)
+{
+    for (size_t i = 0; i < sizeof SYSTEM_COLUMNS / sizeof SYSTEM_COLUMNS[0]; i++)
+        if (strcmp(name, SYSTEM_COLUMNS[i]) == 0)
+            return true;
+    return false;
+}
+
 static void
 add_reference(Search *search, const char *name)
 {
@@ -182,6 +193,20 @@ ddl_expr_default(const DdlScope *scope, json_t *column, DdlPatches *patches, Ddl
     return ddl_expr_references(scope, json_object_get(constraint, "raw_expr"), action, err);
 }
 
+static bool
+check_no_system_column(const DdlAction *action, Err *err)
+{
+    for (int i = 0; i < action->reference_count; i++)
+        if (ddl_expr_is_system_column(action->references[i])) {
+            (void)err_set(err, ERR_REFUSED,
+                          "system columns cannot be used in USING: \"%s\" of column \"%s\"",
+                          action->references[i], action->column);
+            return err_hint(err, "Changed rows come from the stream and have none. Use other "
+                                 "columns, or run a plain ALTER TABLE.");
+        }
+    return true;
+}
+
 bool
 ddl_expr_using(const DdlScope *scope, json_t *column, DdlPatches *patches, DdlAction *action,
                Err *err)
@@ -196,5 +221,6 @@ ddl_expr_using(const DdlScope *scope, json_t *column, DdlPatches *patches, DdlAc
     first = ddl_scan_keyword(scope->tree, first, ddl_scan_item_end(scope->tree, first), "using");
     if (first < 0 || !cut(scope, first + 1, INT_MAX, patches, action))
         return err_set(err, ERR_FAILED, "could not find a USING expression in the text");
-    return ddl_expr_references(scope, expression, action, err);
+    return ddl_expr_references(scope, expression, action, err) &&
+           check_no_system_column(action, err);
 }

@@ -22,6 +22,9 @@ typedef struct DdlScope {
     const char *table;  /* unquoted */
 } DdlScope;
 
+/* No column of a table can be called so, and a row that is not read from a table has none of them. */
+bool ddl_expr_is_system_column(const char *name);
+
 /*
  * For every column reference below `node` that qualifies the scope's table by its schema (s.t.c),
  * add a patch that drops that: t.c.  Fails with ERR_FAILED when tree and tokens do not agree.
@@ -39,7 +42,8 @@ NODISCARD bool ddl_expr_references(const DdlScope *scope, json_t *node, DdlActio
 /*
  * Set action->expression to the DEFAULT of an added column or to the USING of a change of type, if
  * there is one.  `column`: the ColumnDef.  `patches`: from ddl_expr_unqualify.
- * Fails with ERR_FAILED when tree and tokens do not agree.
+ * Fails with ERR_FAILED when tree and tokens do not agree, with ERR_REFUSED when a USING names a
+ * system column.
  */
 NODISCARD bool ddl_expr_default(const DdlScope *scope, json_t *column, DdlPatches *patches,
                                 DdlAction *action, Err *err);

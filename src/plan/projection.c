@@ -384,6 +384,23 @@ follows_from_key(const Output *output, const TableShape *original)
     return true;
 }
 
+static bool
+refuse_lost_key(const Projection *projection, const char *name, bool is_in_shadow, Err *err)
+{
+    if (projection->is_copy_statement && is_in_shadow) {
+        (void)err_set(err, ERR_REFUSED, "the copy statement's column list lacks key column \"%s\"",
+                      name);
+        return err_hint(err, "Add it, and select the key column itself: changes that arrive during "
+                             "the copy find their rows by it.");
+    }
+    (void)err_set(err, ERR_REFUSED,
+                  "key column \"%s\" is gone after the ALTER, and rows could not be followed any "
+                  "more",
+                  name);
+    return err_hint(err, "If another unique index over NOT NULL columns stays, run ALTER TABLE ... "
+                         "REPLICA IDENTITY USING INDEX with it first.");
+}
+
 bool
 projection_map_key(const Projection *projection, const TableShape *shadow,
                    const TableShape *original, int *key, Err *err)
@@ -398,14 +415,8 @@ projection_map_key(const Projection *projection, const TableShape *shadow,
                 key[i] = column;
         if (key[i] >= 0)
             output = projection_find(projection, key[i]);
-        if (output == NULL) {
-            err_set(err, ERR_REFUSED,
-                    "key column \"%s\" is gone after the ALTER, and rows could "
-                    "not be followed any more",
-                    name);
-            return err_hint(err, "If another unique index over NOT NULL columns stays, run ALTER "
-                                 "TABLE ... REPLICA IDENTITY USING INDEX with it first.");
-        }
+        if (output == NULL)
+            return refuse_lost_key(projection, name, key[i] >= 0, err);
         if (!projection->is_copy_statement && !follows_from_key(output, original)) {
             err_set(err, ERR_REFUSED,
                     "the new value of key column \"%s\" depends on columns outside the key, and a "

@@ -283,6 +283,15 @@ def test_no_such_table(db, walter):
     assert_untouched(db)
 
 
+@pytest.mark.parametrize("using", ["tableoid::regclass::text", "t.ctid::text", "xmin::text"])
+def test_system_columns(db, walter, using):
+    """Changed rows have none."""
+    db.execute(PLAIN)
+    refused(walter, f"alter table t alter n type text using {using}",
+            "system columns cannot be used in USING", "plain ALTER TABLE")
+    assert_untouched(db)
+
+
 def test_set_unlogged(db, walter):
     db.execute(PLAIN)
     refused(walter, "alter table t set unlogged", "SET UNLOGGED cannot be done online",

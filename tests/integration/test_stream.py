@@ -45,6 +45,17 @@ def test_a_copy_statement_that_gives_rows_other_keys(db, walter, tmp_path):
     assert db.query("select 1 from pg_namespace where nspname ~ '^walter_'") == []
 
 
+def test_a_copy_statement_without_the_key(db, walter, tmp_path):
+    (tmp_path / "copy.sql").write_text("insert into t (n) select n from t")
+    db.execute(SIMPLE)
+    result = walter.perform("alter table t alter n type bigint", "-c", tmp_path / "copy.sql",
+                            check=2)
+    assert 'the copy statement\'s column list lacks key column "id"' in result.stderr
+    assert "hint: Add it" in result.stderr
+    assert "REPLICA IDENTITY" not in result.stderr
+    assert db.query("select 1 from pg_namespace where nspname ~ '^walter_'") == []
+
+
 @pytest.mark.parametrize("plugin", PLUGINS)
 @pytest.mark.parametrize("name", CASES)
 def test_changes_arrive(db, walter, name, plugin):
