@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
@@ -21,8 +20,6 @@ static const int64_t PATIENT_LOOK_US = 300000;
 static const int64_t CROSSING_LOOK_US = 10000;
 /* The server ends a session of ours that keeps its lock and says nothing for so much longer. */
 static const int64_t SILENCE_MS = 2000;
-/* So many descriptions go into one log line. */
-enum { BLOCKERS_SHOWN = 5 };
 
 /*
  * LOCK TABLE on a view goes on to all the tables that the view reads, and does not know matviews; an
@@ -193,15 +190,11 @@ look_who_is_in_the_way(Migration *run, Locks *locks, Err *err)
     const Settings *settings = run->settings;
     int64_t waited_us = clock_now_us() - locks->began_us;
     AUTO(Rows) *rows = NULL;
-    BUF_AUTO(list);
 
     if (!sessions_in_the_way(run->control, conn_pid(locks->conn), &rows, err))
         return false;
-    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
-        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
-    if (rows_count(rows) > BLOCKERS_SHOWN)
-        buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
-    mem_set_text(&locks->in_the_way, buf_text(&list));
+    free(locks->in_the_way);
+    locks->in_the_way = sessions_list(rows);
     return !settings->kill_backends || waited_us < settings->wait_time_for_lock_s * 1000000 ||
            sessions_end(run->control, rows, err);
 }

@@ -1,8 +1,12 @@
 /* Other people's sessions; see sessions.h. */
 #include "phase/sessions.h"
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+
+/* So many descriptions go into one log line. */
+enum { BLOCKERS_SHOWN = 5 };
 
 /*
  * Of another role's session only pid, user and application are visible without pg_read_all_stats.
@@ -73,6 +77,18 @@ sessions_in_the_way(Conn *control, int pid, Rows **rows, Err *err)
     AUTO(Text) *waiter = mem_format("%d", pid);
 
     return query_run(control, SQL_IN_THE_WAY, (const char *const[]){waiter, NULL}, rows, err);
+}
+
+char *
+sessions_list(const Rows *rows)
+{
+    BUF_AUTO(list);
+
+    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
+        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
+    if (rows_count(rows) > BLOCKERS_SHOWN)
+        buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
+    return mem_format("%s", buf_text(&list));
 }
 
 bool

@@ -16,6 +16,9 @@
  */
 NODISCARD bool sessions_in_the_way(Conn *control, int pid, Rows **rows, Err *err);
 
+/* The first few of `rows` (from sessions_in_the_way) in one line, "" = there are none.  New, free(). */
+char *sessions_list(const Rows *rows);
+
 /*
  * End the sessions of `rows` (from sessions_in_the_way) that may be ended, and log which.  One that
  * cannot be ended is logged, too, and is no failure.
