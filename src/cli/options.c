@@ -130,12 +130,14 @@ const Option OPTIONS[] = {
     {.name = "kill-backends", .letters = "k", .type = OPTION_FLAG, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(kill_backends),
      .help = "Terminate the sessions that keep the lock from being granted, once "
-             "--wait-time-for-lock has passed. Only those that stand in the way."},
+             "--wait-time-for-lock has passed. Only those that hold a lock in the way, in a "
+             "transaction that is open for so long."},
     {.name = "wait-time-for-lock", .letters = "w", .type = OPTION_DURATION, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(wait_time_for_lock_s), .initial = 10, .min = 0, .max = 86400,
      .unit = "s", .value_name = "SECONDS",
      .advice = "a password belongs in PGPASSWORD or .pgpass",
-     .help = "How long --kill-backends lets the lock attempts fail before it acts."},
+     .help = "How long --kill-backends lets the lock attempts fail before it acts, and how long the "
+             "transaction of a session that it ends must be open."},
     {.name = "old-snapshots", .letters = "", .type = OPTION_CHOICE, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(old_snapshots), .initial = OLD_SNAPSHOTS_WAIT,
      .choices = OLD_SNAPSHOTS_CHOICES, .value_name = "ACTION",

@@ -92,7 +92,7 @@ look_who_is_in_the_way(const Removal *removal, char **in_the_way)
     AUTO(Conn) *conn =
         conn_open(conn_loop(removal->conn), removal->target, CONN_SQL, "cleanup watch", &ignored);
 
-    if (conn == NULL || !sessions_in_the_way(conn, conn_pid(removal->conn), &rows, &ignored) ||
+    if (conn == NULL || !sessions_in_the_way(conn, conn_pid(removal->conn), 0, &rows, &ignored) ||
         rows_count(rows) == 0) {
         err_clear(&ignored);
         return;
