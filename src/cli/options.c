@@ -126,7 +126,7 @@ const Option OPTIONS[] = {
     {.name = "cutover-retries", .letters = "", .type = OPTION_NUMBER, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(cutover_retries), .initial = 0, .min = 0, .max = 1000000,
      .value_name = "N",
-     .help = "Give up after so many repeated attempts at the cutover. 0 = no limit."},
+     .help = "Give up after so many attempts at the cutover. 0 = no limit."},
     {.name = "kill-backends", .letters = "k", .type = OPTION_FLAG, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(kill_backends),
      .help = "Terminate the sessions that keep the lock from being granted, once "
