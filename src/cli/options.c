@@ -126,16 +126,18 @@ const Option OPTIONS[] = {
     {.name = "cutover-retries", .letters = "", .type = OPTION_NUMBER, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(cutover_retries), .initial = 0, .min = 0, .max = 1000000,
      .value_name = "N",
-     .help = "Give up after so many repeated attempts at the cutover. 0 = no limit."},
+     .help = "Give up after so many attempts at the cutover. 0 = no limit."},
     {.name = "kill-backends", .letters = "k", .type = OPTION_FLAG, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(kill_backends),
      .help = "Terminate the sessions that keep the lock from being granted, once "
-             "--wait-time-for-lock has passed. Only those that stand in the way."},
+             "--wait-time-for-lock has passed. Only those that hold a lock in the way, in a "
+             "transaction that is open for so long."},
     {.name = "wait-time-for-lock", .letters = "w", .type = OPTION_DURATION, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(wait_time_for_lock_s), .initial = 10, .min = 0, .max = 86400,
      .unit = "s", .value_name = "SECONDS",
      .advice = "a password belongs in PGPASSWORD or .pgpass",
-     .help = "How long --kill-backends lets the lock attempts fail before it acts."},
+     .help = "How long --kill-backends lets the lock attempts fail before it acts, and how long the "
+             "transaction of a session that it ends must be open."},
     {.name = "old-snapshots", .letters = "", .type = OPTION_CHOICE, .group = GROUP_LOCK,
      .commands = FOR_PERFORM, FIELD(old_snapshots), .initial = OLD_SNAPSHOTS_WAIT,
      .choices = OLD_SNAPSHOTS_CHOICES, .value_name = "ACTION",

@@ -3,6 +3,7 @@
  * slot before publication, and no CASCADE anywhere.  Also the `cleanup` command.
  */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -10,8 +11,19 @@
 #include "pg/sql.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
+#include "phase/sessions.h"
 
 static const int64_t PATIENCE_US = 20 * INT64_C(1000000);
+/* Who has asked us to stop gets us within two seconds, and something to read about the rest. */
+static const int64_t STOP_PATIENCE_US = 1500000;
+static const int64_t LOCK_WAIT_US = 2 * INT64_C(1000000);
+/* So long a statement waits before we look who is in its way. */
+static const int64_t LOOK_US = 300000;
+
+typedef struct Removal {
+    const ConnTarget *target;
+    Conn *conn;
+} Removal;
 
 /*
  * Sessions of the run that are still there: a worker of a killed process, an unread walsender, one
@@ -67,28 +79,89 @@ drop_slot(Conn *conn, const RunNames *names, Err *err)
     }
 }
 
+/*
+ * The statement under way waits for somebody: for whom?  In a session of its own, for ours is busy;
+ * where there is none to be had, nobody is named.
+ */
+static void
+look_who_is_in_the_way(const Removal *removal, char **in_the_way)
+{
+    Err ignored = {0};
+    AUTO(Rows) *rows = NULL;
+    AUTO(Text) *list = NULL;
+    AUTO(Conn) *conn =
+        conn_open(conn_loop(removal->conn), removal->target, CONN_SQL, "cleanup watch", &ignored);
+
+    if (conn == NULL || !sessions_in_the_way(conn, conn_pid(removal->conn), 0, &rows, &ignored) ||
+        rows_count(rows) == 0) {
+        err_clear(&ignored);
+        return;
+    }
+    list = sessions_list(rows);
+    if (*in_the_way == NULL)
+        log_info("waiting for a lock; in the way: %s", list);
+    mem_set_text(in_the_way, list);
+}
+
+static bool
+try_ddl(const Removal *removal, const char *sql, int64_t wait_us, char **in_the_way, Err *err)
+{
+    AUTO(Text) *guarded = sql_build("begin; set local lock_timeout to %D; %S; commit",
+                                    wait_us < 1000 ? 1 : wait_us / 1000, sql);
+    int64_t look_us = clock_now_us() + LOOK_US;
+    Conn *conn = removal->conn;
+
+    if (!query_send(conn, guarded, err))
+        return false;
+    while (!query_is_done(conn) && clock_now_us() < look_us)
+        if (!loop_turn(conn_loop(conn), look_us, err))
+            return false;
+    if (!query_is_done(conn))
+        look_who_is_in_the_way(removal, in_the_way);
+    if (query_finish(conn, NULL, err))
+        return true;
+    query_rollback(conn);
+    return false;
+}
+
+static int64_t
+patience_us(const Removal *removal)
+{
+    return loop_is_stopping(conn_loop(removal->conn)) ? STOP_PATIENCE_US : PATIENCE_US;
+}
+
 /* DDL that may meet a lock for a moment. */
 static bool
-run_ddl(Conn *conn, const char *sql, Err *err)
+run_ddl(const Removal *removal, const char *sql, Err *err)
 {
-    AUTO(Text) *guarded = sql_build("begin; set local lock_timeout to '2s'; %S; commit", sql);
-    int64_t until_us = clock_now_us() + PATIENCE_US;
+    int64_t began_us = clock_now_us();
+    AUTO(Text) *in_the_way = NULL;
 
     for (;;) {
-        if (query_exec(conn, guarded, err))
+        int64_t left_us = began_us + patience_us(removal) - clock_now_us();
+        Err failed;
+
+        if (try_ddl(removal, sql, left_us < LOCK_WAIT_US ? left_us : LOCK_WAIT_US, &in_the_way,
+                    err))
             return true;
-        query_rollback(conn);
-        if (err->kind != ERR_RETRY || clock_now_us() > until_us)
+        if (err->kind != ERR_RETRY)
             return false;
+        if (clock_now_us() - began_us >= patience_us(removal)) {
+            failed = *err;
+            err_clear(err);
+            return err_set(
+                err, ERR_RETRY, "%s%s%s", failed.message,
+                in_the_way == NULL ? "" : "; in the way: ", in_the_way == NULL ? "" : in_the_way);
+        }
         err_clear(err);
-        if (!loop_pause(conn_loop(conn), 100000, err))
+        if (!loop_pause(conn_loop(removal->conn), 100000, err))
             return false;
     }
 }
 
 /* Materialized views that were to replace those on the original; later ones may read earlier ones. */
 static bool
-drop_matviews(Conn *conn, const RunNames *names, Err *err)
+drop_matviews(const Removal *removal, const RunNames *names, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.format('drop materialized view %I.%I', n.nspname, c.relname)"
@@ -96,10 +169,11 @@ drop_matviews(Conn *conn, const RunNames *names, Err *err)
         " where n.nspname = $1 and c.relkind = 'm' order by c.oid desc";
     AUTO(Rows) *rows = NULL;
 
-    if (!query_run(conn, SQL, (const char *const[]){names->shadow_schema, NULL}, &rows, err))
+    if (!query_run(removal->conn, SQL, (const char *const[]){names->shadow_schema, NULL}, &rows,
+                   err))
         return false;
     for (int i = 0; i < rows_count(rows); i++)
-        if (!run_ddl(conn, rows_text(rows, i, 0), err))
+        if (!run_ddl(removal, rows_text(rows, i, 0), err))
             return err_wrap(err, "dropping a new materialized view");
     return true;
 }
@@ -107,7 +181,7 @@ drop_matviews(Conn *conn, const RunNames *names, Err *err)
 /* Drop the shadow - the table with the recorded oid, wherever it is called what - unless it has
  * become the table itself. */
 static bool
-drop_shadow(Conn *conn, const RunNames *names, Err *err)
+drop_shadow(const Removal *removal, const RunNames *names, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.format('%I.%I', n.nspname, c.relname)"
@@ -116,24 +190,24 @@ drop_shadow(Conn *conn, const RunNames *names, Err *err)
         " where r.run = $1 and n.nspname = $2";
     AUTO(Rows) *rows = NULL;
 
-    if (!query_run(conn, SQL, (const char *const[]){names->run, names->shadow_schema, NULL}, &rows,
-                   err))
+    if (!query_run(removal->conn, SQL,
+                   (const char *const[]){names->run, names->shadow_schema, NULL}, &rows, err))
         return false;
     for (int i = 0; i < rows_count(rows); i++) {
         AUTO(Text) *drop = sql_build("drop table %S", rows_text(rows, i, 0));
 
-        if (!run_ddl(conn, drop, err))
+        if (!run_ddl(removal, drop, err))
             return err_wrap(err, "dropping the shadow table");
     }
     return true;
 }
 
 static bool
-drop_empty_schema(Conn *conn, const char *schema, Err *err)
+drop_empty_schema(const Removal *removal, const char *schema, Err *err)
 {
     AUTO(Text) *drop = sql_build("drop schema if exists %I", schema);
 
-    if (!run_ddl(conn, drop, err))
+    if (!run_ddl(removal, drop, err))
         return err_wrap(err, "dropping schema \"%s\"", schema);
     return true;
 }
@@ -146,8 +220,9 @@ is_swapped(const char *phase)
 }
 
 static bool
-remove_run(Conn *conn, const RunNames *names, int spare_pid, Arena *arena, Err *err)
+remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *arena, Err *err)
 {
+    Conn *conn = removal->conn;
     AUTO(Text) *publication = sql_build("drop publication if exists %I", names->publication);
     Err identity = {0};
     const char *phase;
@@ -157,18 +232,18 @@ remove_run(Conn *conn, const RunNames *names, int spare_pid, Arena *arena, Err *
         return false;
     if (phase == NULL)
         return true;
-    if (!run_ddl(conn, publication, err))
+    if (!run_ddl(removal, publication, err))
         return err_wrap(err, "dropping the publication \"%s\"", names->publication);
     /* where a lock is in the way of this, the rest is removed all the same, and the row stays */
     if (!is_swapped(phase) && !identity_restore(conn, names, &identity) && conn_is_lost(conn)) {
         *err = identity;
         return false;
     }
-    if (!drop_matviews(conn, names, err) || !drop_shadow(conn, names, err) ||
-        !drop_empty_schema(conn, names->shadow_schema, err))
+    if (!drop_matviews(removal, names, err) || !drop_shadow(removal, names, err) ||
+        !drop_empty_schema(removal, names->shadow_schema, err))
         return false;
     /* after the swap this schema holds the old table, which is the operator's */
-    if (!is_swapped(phase) && !drop_empty_schema(conn, names->schema, err))
+    if (!is_swapped(phase) && !drop_empty_schema(removal, names->schema, err))
         return false;
     if (identity.kind != ERR_NONE) {
         *err = identity;
@@ -177,17 +252,51 @@ remove_run(Conn *conn, const RunNames *names, int spare_pid, Arena *arena, Err *
     return state_end_run(conn, names, !is_swapped(phase), err);
 }
 
+/* What is left, where not all of it could be removed: by name, for the operator to know. */
+static void
+tell_what_is_left(Conn *conn, const RunNames *names)
+{
+    static const char SQL[] =
+        "select coalesce(pg_catalog.string_agg(what, ', '), '') from ("
+        "  select pg_catalog.format('replication slot %I, which holds back WAL', slot_name) what"
+        "    from pg_catalog.pg_replication_slots where slot_name = $1"
+        "  union all select pg_catalog.format('publication %I', pubname)"
+        "    from pg_catalog.pg_publication where pubname = $2"
+        "  union all select pg_catalog.format('schema %I', nspname)"
+        "    from pg_catalog.pg_namespace n where nspname = $3"
+        /* after the swap this one holds the old table, which is the operator's */
+        "      or nspname = $4 and not exists (select from pg_catalog.pg_class"
+        "           where relnamespace = n.oid)"
+        "  union all select pg_catalog.format('table %s', t)"
+        "    from pg_catalog.unnest(array[$5, $6]) t"
+        "   where pg_catalog.to_regclass(t) is not null) l";
+    const char *const params[] = {names->slot,   names->publication, names->shadow_schema,
+                                  names->schema, names->fence,       names->position,
+                                  NULL};
+    AUTO(Rows) *rows = NULL;
+    Err ignored = {0};
+
+    if (conn_is_lost(conn) || !query_one(conn, SQL, params, &rows, &ignored)) {
+        err_clear(&ignored);
+        return;
+    }
+    if (rows_text(rows, 0, 0)[0] != '\0')
+        log_warning("of run %s there is still: %s", names->run, rows_text(rows, 0, 0));
+}
+
 bool
 cleanup_remove(Loop *loop, const ConnTarget *target, const RunNames *names, int spare_pid, Err *err)
 {
     Arena *arena = arena_new();
-    Conn *conn;
+    Removal removal = {.target = target};
     bool ok;
 
     loop_shield(loop);
-    conn = conn_open(loop, target, CONN_SQL, "cleanup", err);
-    ok = conn != NULL && remove_run(conn, names, spare_pid, arena, err);
-    conn_close(conn);
+    removal.conn = conn_open(loop, target, CONN_SQL, "cleanup", err);
+    ok = removal.conn != NULL && remove_run(&removal, names, spare_pid, arena, err);
+    if (!ok && removal.conn != NULL)
+        tell_what_is_left(removal.conn, names);
+    conn_close(removal.conn);
     loop_unshield(loop);
     arena_free(arena);
     return ok;
@@ -209,9 +318,11 @@ shown_task(const char *sql)
  * not there any more needs nothing: SQLSTATE 42P01 is a table, 42704 a constraint, 3F000 a schema.
  */
 static bool
-finish_one(Conn *conn, const RunRecord *run, const char *sql, Err *err)
+finish_one(const Removal *removal, const RunRecord *run, const char *sql, Err *err)
 {
-    if (run_ddl(conn, sql, err)) {
+    Conn *conn = removal->conn;
+
+    if (run_ddl(removal, sql, err)) {
         log_info("done: %s", shown_task(sql));
         return state_note_done(conn, &run->names, sql, err);
     }
@@ -229,6 +340,7 @@ finish_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *ar
 {
     AUTO(Conn) *conn =
         run->is_unfinished ? conn_open(loop, target, CONN_SQL, "cleanup", err) : NULL;
+    const Removal removal = {.target = target, .conn = conn};
     const char **todo;
     int count;
 
@@ -238,7 +350,7 @@ finish_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *ar
     for (int i = 0; i < count; i++) {
         Err failed = {0};
 
-        if (finish_one(conn, run, todo[i], &failed))
+        if (finish_one(&removal, run, todo[i], &failed))
             continue;
         if (err->kind == ERR_NONE)
             *err = failed;

@@ -435,12 +435,12 @@ pause_or_give_up(Migration *run, Err *err)
     const Settings *settings = run->settings;
     int64_t pause_us = PAUSE_US / 2 + (int64_t)random() % PAUSE_US;
 
-    if (settings->cutover_retries > 0 && ++run->cutover->failures > settings->cutover_retries) {
+    if (settings->cutover_retries > 0 && ++run->cutover->failures >= settings->cutover_retries) {
         err->kind = ERR_CUTOVER;
         err_hint(err, "End the sessions in the way, or use --kill-backends, or raise "
                       "--cutover-retries, --lock-timeout or --lock-hold.");
-        err_wrap(err, "the cutover was not reached in %lld attempts",
-                 (long long)run->cutover->failures);
+        err_wrap(err, "the cutover was not reached in %lld attempt%s",
+                 (long long)run->cutover->failures, run->cutover->failures == 1 ? "" : "s");
         return STEP_FAILED;
     }
     err_clear(err);

@@ -116,15 +116,17 @@ drop_old_table(Migration *run, Err *err)
     AUTO(Text) *sql = drop_sql(run);
 
     if (!run->settings->drop) {
-        log_info("the old table is kept as %s.\"%s\"; drop it when you no longer need it",
-                 run->names.schema, run->original.name);
+        AUTO(Text) *kept = sql_build("%I.%I", run->names.schema, run->original.name);
+
+        log_info("the old table is kept as %s; drop it when you no longer need it", kept);
         return true;
     }
     if (run_patiently(run, sql, err)) {
         log_info("the old table is dropped");
         return note_done(run, sql, err);
     }
-    log_warning("could not drop the old table: %s; run: %s", err->message, sql);
+    log_warning("the new table is in place, but the old one could not be dropped: %s; run: %s%s",
+                err->message, sql, run->keeps_unfinished ? "; or walter cleanup" : "");
     if (err->kind == ERR_LOST || err->kind == ERR_STOPPED)
         return false;
     err_clear(err);

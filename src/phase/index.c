@@ -8,6 +8,11 @@
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/others.h"
+#include "phase/sessions.h"
+
+/* So long a statement waits before we say who is in its way, and so long until we say it again. */
+static const int64_t LOOK_US = 1000000;
+static const int64_t LOOK_AGAIN_US = 10 * INT64_C(1000000);
 
 typedef struct Builder {
     Conn *conn;
@@ -77,6 +82,33 @@ advance(Migration *run, Builder *builder, Err *err)
     return query_send(builder->conn, indexes->items[build->next_index++], err);
 }
 
+/* Run it; where somebody keeps it from its lock, say who, and go on waiting. */
+static bool
+run_watched(Migration *run, Conn *conn, const char *sql, Err *err)
+{
+    int64_t look_us = clock_now_us() + LOOK_US;
+
+    if (!query_send(conn, sql, err))
+        return false;
+    while (!query_is_done(conn)) {
+        AUTO(Rows) *rows = NULL;
+        AUTO(Text) *list = NULL;
+
+        if (!loop_turn(run->loop, look_us, err))
+            return false;
+        if (query_is_done(conn) || clock_now_us() < look_us)
+            continue;
+        if (!sessions_in_the_way(run->control, conn_pid(conn), 0, &rows, err))
+            return false;
+        list = sessions_list(rows);
+        if (rows_count(rows) > 0)
+            log_info("waiting for a lock on the shadow table %s; in the way: %s",
+                     run->shadow_qualified, list);
+        look_us = clock_now_us() + (rows_count(rows) > 0 ? LOOK_AGAIN_US : LOOK_US);
+    }
+    return query_finish(conn, NULL, err);
+}
+
 /* Constraints take their ready-built indexes; they lock the shadow, so they come one by one. */
 static bool
 finish(Migration *run, Err *err)
@@ -85,12 +117,12 @@ finish(Migration *run, Err *err)
     AUTO(Text) *vacuum = sql_build("vacuum (analyze) %S", run->shadow_qualified);
 
     for (int i = 0; i < run->definition.constraints.count; i++)
-        if (!query_exec(conn, run->definition.constraints.items[i], err))
+        if (!run_watched(run, conn, run->definition.constraints.items[i], err))
             return err_wrap(err, "adding a constraint");
     for (int i = 0; i < run->definition.marks.count; i++)
-        if (!query_exec(conn, run->definition.marks.items[i], err))
+        if (!run_watched(run, conn, run->definition.marks.items[i], err))
             return err_wrap(err, "describing an index");
-    if (!query_exec(conn, vacuum, err))
+    if (!run_watched(run, conn, vacuum, err))
         return err_wrap(err, "vacuuming the shadow table");
     run->index->finished = true;
     run->indexes = INDEXES_BUILT;

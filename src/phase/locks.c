@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
@@ -21,8 +20,6 @@ static const int64_t PATIENT_LOOK_US = 300000;
 static const int64_t CROSSING_LOOK_US = 10000;
 /* The server ends a session of ours that keeps its lock and says nothing for so much longer. */
 static const int64_t SILENCE_MS = 2000;
-/* So many descriptions go into one log line. */
-enum { BLOCKERS_SHOWN = 5 };
 
 /*
  * LOCK TABLE on a view goes on to all the tables that the view reads, and does not know matviews; an
@@ -186,24 +183,52 @@ locks_done(Locks *locks)
     free(locks->in_the_way);
 }
 
-/* While the lock is waited for: who is in the way?  Ends them when it is time for that. */
+/*
+ * Remember who is in the way, and end those who may be ended when it is time for that: attempts have
+ * failed for --wait-time-for-lock, and so long is their transaction open.
+ */
 static bool
-look_who_is_in_the_way(Migration *run, Locks *locks, Err *err)
+note_who_is_in_the_way(Migration *run, Locks *locks, const Rows *rows, Err *err)
 {
     const Settings *settings = run->settings;
     int64_t waited_us = clock_now_us() - locks->began_us;
-    AUTO(Rows) *rows = NULL;
-    BUF_AUTO(list);
 
-    if (!sessions_in_the_way(run->control, conn_pid(locks->conn), &rows, err))
-        return false;
-    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
-        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
-    if (rows_count(rows) > BLOCKERS_SHOWN)
-        buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
-    mem_set_text(&locks->in_the_way, buf_text(&list));
+    free(locks->in_the_way);
+    locks->in_the_way = sessions_list(rows);
     return !settings->kill_backends || waited_us < settings->wait_time_for_lock_s * 1000000 ||
            sessions_end(run->control, rows, err);
+}
+
+/* While the lock is waited for. */
+static bool
+look_who_is_in_the_way(Migration *run, Locks *locks, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    return sessions_in_the_way(run->control, conn_pid(locks->conn),
+                               run->settings->wait_time_for_lock_s, &rows, err) &&
+           note_who_is_in_the_way(run, locks, rows, err);
+}
+
+/*
+ * Who reads the shadow, or what hangs on it, would be in the way of the swap.  Its lock cannot be
+ * taken beforehand, for changes are applied to it until the last moment; but nobody of the
+ * application uses it, so to look is enough.
+ */
+static bool
+check_shadow_is_free(Migration *run, Locks *locks, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!sessions_using_schema(run->control, run->names.shadow_schema,
+                               run->settings->wait_time_for_lock_s, &rows, err))
+        return err_wrap(err, "looking who uses the shadow table");
+    if (rows_count(rows) == 0)
+        return true;
+    if (!note_who_is_in_the_way(run, locks, rows, err))
+        return false;
+    return err_set(err, ERR_RETRY, "the shadow table %s is in use; in the way of the lock: %s",
+                   run->shadow_qualified, locks->in_the_way);
 }
 
 /*
@@ -390,6 +415,6 @@ locks_take(Migration *run, Locks *locks, Err *err)
                                   run->settings->lock_hold_ms, run->settings->lock_timeout_ms);
 
     mem_set_text(&locks->in_the_way, "");
-    return take_patient_locks(run, locks, err) && take_exclusive_locks(run, locks, err) &&
-           query_exec(locks->conn, limit, err);
+    return take_patient_locks(run, locks, err) && check_shadow_is_free(run, locks, err) &&
+           take_exclusive_locks(run, locks, err) && query_exec(locks->conn, limit, err);
 }

@@ -432,6 +432,10 @@ clean_up_after_failure(Migration *run, Err *err)
         return;
     }
     log_error(&failed);
+    if (failed.kind != ERR_LOST) {
+        log_warning("run walter cleanup to remove the rest");
+        return;
+    }
     log_warning("run walter cleanup as soon as the server can be reached: until then replication "
                 "slot \"%s\" may hold back its WAL",
                 run->names.slot);

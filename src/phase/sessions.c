@@ -1,29 +1,53 @@
 /* Other people's sessions; see sessions.h. */
 #include "phase/sessions.h"
 
+#include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
 
+/* So many descriptions go into one log line. */
+enum { BLOCKERS_SHOWN = 5 };
+
 /*
- * Of another role's session only pid, user and application are visible without pg_read_all_stats.
- * Background processes (autovacuum) have no user.
+ * Process id, description, and whether ending it is right: a client session that holds what is in the
+ * way, in a transaction that is open for $2 seconds; not one that only waits in the queue before us.
+ *
+ * Of another role's session only pid, user and application are visible without pg_read_all_stats; how
+ * old its transaction is, is not known then.  Background processes (autovacuum) have no user.
  */
+#define SQL_DESCRIBED                                                                              \
+    "select b.pid, pg_catalog.format('pid %s, %s', b.pid, case"                                    \
+    "         when a.pid is null then 'already gone'"                                              \
+    "         when a.usename is null then pg_catalog.format('%s: %s', a.backend_type,"             \
+    "           pg_catalog.left(a.query, 80))"                                                     \
+    "         when a.xact_start is null then pg_catalog.format('user %s, doing what this role may" \
+    " not see', a.usename)"                                                                        \
+    "         else pg_catalog.format('user %s, %s, open for %s s: %s', a.usename, a.state,"        \
+    "           pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - "               \
+    "a.xact_start)),"                                                                              \
+    "           pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80)) end),"  \
+    "       a.usename is not null and coalesce(a.backend_type, 'client backend') = 'client "       \
+    "backend'"                                                                                     \
+    "         and a.application_name not like 'walter: %' and b.holds"                             \
+    "         and coalesce(a.xact_start <= pg_catalog.clock_timestamp()"                           \
+    "                        - $2::pg_catalog.float8 * interval '1 second', false)"                \
+    "  from b left join pg_catalog.pg_stat_activity a on a.pid = b.pid"
+
+/* What is waited for, and who of those in the way holds it in a mode that conflicts. */
 static const char SQL_IN_THE_WAY[] =
-    "with b as (select distinct u.pid from pg_catalog.unnest("
-    "             pg_catalog.pg_blocking_pids($1::pg_catalog.int4)) u (pid))"
-    "select b.pid, pg_catalog.format('pid %s, %s', b.pid, case"
-    "         when a.pid is null then 'already gone'"
-    "         when a.usename is null then pg_catalog.format('%s: %s', a.backend_type,"
-    "           pg_catalog.left(a.query, 80))"
-    "         when a.xact_start is null then pg_catalog.format('user %s, doing what this role may"
-    " not see', a.usename)"
-    "         else pg_catalog.format('user %s, %s, open for %s s: %s', a.usename, "
-    "a.state,"
-    "           pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - a.xact_start)),"
-    "           pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80)) end),"
-    "       a.usename is not null and coalesce(a.backend_type, 'client backend') = 'client backend'"
-    "         and a.application_name not like 'walter: %'"
-    "  from b left join pg_catalog.pg_stat_activity a on a.pid = b.pid where b.pid <> 0"
+    "with u as materialized (select distinct u.pid from pg_catalog.unnest("
+    "             pg_catalog.pg_blocking_pids($1::pg_catalog.int4)) u (pid)),"
+    "   l as materialized (select * from pg_catalog.pg_locks),"
+    "   b as (select u.pid, exists (select from l w join l h on h.pid = u.pid and h.granted"
+    "              and (h.locktype, h.database, h.relation, h.transactionid, h.virtualxid,"
+    "                   h.classid, h.objid, h.objsubid)"
+    "                  is not distinct from"
+    "                  (w.locktype, w.database, w.relation, w.transactionid, w.virtualxid,"
+    "                   w.classid, w.objid, w.objsubid)"
+    "              and (w.mode <> 'ShareUpdateExclusiveLock' or h.mode not in ("
+    "                   'AccessShareLock', 'RowShareLock', 'RowExclusiveLock'))"
+    "            where w.pid = $1::pg_catalog.int4 and not w.granted) holds from u)" SQL_DESCRIBED
+    " where b.pid <> 0"
     " union all"
     " select 0, pg_catalog.format('prepared transaction %L, owner %s, since %s; only COMMIT "
     "PREPARED"
@@ -36,6 +60,16 @@ static const char SQL_IN_THE_WAY[] =
     "     join pg_catalog.pg_locks x on x.virtualtransaction = h.virtualtransaction"
     "       and x.pid is null and x.transactionid = p.transaction"
     "     where h.pid is null and h.granted and h.locktype = 'relation')";
+
+/* Who has a lock on anything in the schema $1, other than sessions of ours. */
+static const char SQL_USING_SCHEMA[] =
+    "with b as (select distinct l.pid, true holds from pg_catalog.pg_locks l"
+    "             join pg_catalog.pg_class c on c.oid = l.relation"
+    "             join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+    "            where n.nspname = $1 and l.granted and l.pid is not null"
+    "              and l.database = (select oid from pg_catalog.pg_database"
+    "                                 where datname = pg_catalog.current_database()))" SQL_DESCRIBED
+    " where coalesce(a.application_name, '') not like 'walter: %' and a.pid is not null";
 
 static const char SQL_CROSSING[] =
     "with b as materialized (select pid from pg_catalog.unnest("
@@ -68,11 +102,34 @@ static const char SQL_OLD_SNAPSHOTS[] =
     "              or xact_start < query_start - interval '1 second') end";
 
 bool
-sessions_in_the_way(Conn *control, int pid, Rows **rows, Err *err)
+sessions_in_the_way(Conn *control, int pid, int64_t open_for_s, Rows **rows, Err *err)
 {
     AUTO(Text) *waiter = mem_format("%d", pid);
+    AUTO(Text) *seconds = mem_format("%lld", (long long)open_for_s);
 
-    return query_run(control, SQL_IN_THE_WAY, (const char *const[]){waiter, NULL}, rows, err);
+    return query_run(control, SQL_IN_THE_WAY, (const char *const[]){waiter, seconds, NULL}, rows,
+                     err);
+}
+
+bool
+sessions_using_schema(Conn *control, const char *schema, int64_t open_for_s, Rows **rows, Err *err)
+{
+    AUTO(Text) *seconds = mem_format("%lld", (long long)open_for_s);
+
+    return query_run(control, SQL_USING_SCHEMA, (const char *const[]){schema, seconds, NULL}, rows,
+                     err);
+}
+
+char *
+sessions_list(const Rows *rows)
+{
+    BUF_AUTO(list);
+
+    for (int i = 0; i < rows_count(rows) && i < BLOCKERS_SHOWN; i++)
+        buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
+    if (rows_count(rows) > BLOCKERS_SHOWN)
+        buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
+    return mem_format("%s", buf_text(&list));
 }
 
 bool

@@ -12,9 +12,18 @@
 /*
  * Who keeps the session with server process id `pid` from the lock that it waits for: sessions, and
  * prepared transactions by name.  *rows is new: process id (0 for a prepared transaction),
- * description, and whether ending it could help (true for client sessions, not our own).
+ * description, and whether it may be ended: true for client sessions, not our own, that hold such a
+ * lock and do not only wait for it, in a transaction that is open for `open_for_s` seconds.
  */
-NODISCARD bool sessions_in_the_way(Conn *control, int pid, Rows **rows, Err *err);
+NODISCARD bool sessions_in_the_way(Conn *control, int pid, int64_t open_for_s, Rows **rows,
+                                   Err *err);
+
+/* The same of who has a lock on anything in the schema, whether somebody waits for that or not. */
+NODISCARD bool sessions_using_schema(Conn *control, const char *schema, int64_t open_for_s,
+                                     Rows **rows, Err *err);
+
+/* The first few of `rows` (from sessions_in_the_way) in one line, "" = there are none.  New, free(). */
+char *sessions_list(const Rows *rows);
 
 /*
  * End the sessions of `rows` (from sessions_in_the_way) that may be ended, and log which.  One that

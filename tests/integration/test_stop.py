@@ -104,6 +104,34 @@ def test_stop_after_the_swap(db, walter):
                         " and attname = 'x'") == 1
 
 
+def test_stop_while_somebody_reads_the_new_table(db, other, walter):
+    """What is held is left, and the operator is told what and by whom; the slot never stays."""
+    with held_in("catch-up", walter, other) as run:
+        shadow = re.search(r"shadow table ((?s:.+?)) created,", run.log).group(1)
+        reader = db.connect()
+        reader.execute(f"begin; select count(*) from {shadow}")
+        pid = reader.info.backend_pid
+        begun = time.monotonic()
+        run.interrupt()
+        result = run.finish(check=7)
+        took = time.monotonic() - begun
+    assert took < 2 * STOP_S, f"{took:.1f} s: it was patient for much more than a moment"
+    assert db.slots() == []
+    assert re.search(f"error: dropping the shadow table: .*; in the way: pid {pid}, user postgres, "
+                     "idle in transaction", result.stderr)
+    left = re.search(r"warning: of run \w+ there is still: (.*)", result.stderr).group(1)
+    assert re.fullmatch(r"schema walter_\w{8}, schema walter_\w{8}_new, table walter.fence_\w{8}, "
+                        r"table walter.position_\w{8}", left), left
+    assert "warning: run walter cleanup to remove the rest" in result.stderr
+    assert "may hold back its WAL" not in result.stderr
+    # the command waits longer, says for whom, and comes through when he has ended
+    cleanup = walter.start("cleanup", "--yes")
+    cleanup.wait_for_log(f"waiting for a lock; in the way: pid {pid}, user postgres")
+    reader.execute("commit")
+    cleanup.finish()
+    assert_removed(db)
+
+
 # -- the second signal ----------------------------------------------------------------------------
 
 def test_second_signal_ends_it_at_once(db, other, walter):

@@ -73,6 +73,31 @@ def test_killed_after_the_swap(db, walter):
     walter.perform("alter table t add x int")
 
 
+def test_old_table_that_cannot_be_dropped(db, walter):
+    """The ALTER is done; the operator is told what to run, and cleanup does it as well."""
+    db.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
+    with held_after_the_swap(db, walter, "--drop") as run:
+        schema = db.query_one("select nspname from pg_namespace where nspname ~ '^walter_'"
+                              " and exists (select from pg_class where relnamespace ="
+                              " pg_namespace.oid and relname = 't')")
+        db.execute(f"create view reader as select * from {schema}.t")
+    result = run.finish(check=0)
+    assert re.search("warning: the new table is in place, but the old one could not be dropped: "
+                     f'.*; run: drop table if exists "{schema}"."t"; .*; or walter cleanup$',
+                     result.stderr, re.MULTILINE)
+    db.execute("drop view reader")
+    walter.run("cleanup", "--yes")
+    assert db.query_one("select to_regnamespace(%s) is null", [schema])
+    assert "nothing to clean up" in walter.run("cleanup").stdout
+
+
+def test_kept_table_is_named_for_sql(db, walter):
+    db.execute('create table "a ""b" (id int primary key, n int)')
+    result = walter.perform('alter table "a ""b" alter n type bigint')
+    kept = re.search("the old table is kept as (.*); drop it when", result.stderr).group(1)
+    db.execute(f"drop table {kept}")
+
+
 def test_killed_while_validating(db, owner, walter):
     """The machinery is gone by then; a new run may begin, and takes nothing away from the rest."""
     owner.execute(TABLE)
