@@ -36,7 +36,8 @@ const Option OPTIONS[] = {
      .help = "Read the statement from this file, or from standard input if PATH is \"-\"."},
     {.name = "schema", .letters = "s", .type = OPTION_TEXT, .group = GROUP_TASK,
      .commands = FOR_PERFORM, FIELD(schema), .initial_text = "public", .value_name = "SCHEMA",
-     .help = "The schema of the table, where the statement does not name one."},
+     .help = "The schema of the table, where the statement does not name one; given, the only "
+             "one that is searched, else the role's search_path follows."},
     {.name = "copy-statement", .letters = "c", .type = OPTION_TEXT, .group = GROUP_TASK,
      .commands = FOR_PERFORM, FIELD(copy_statement), .value_name = "FILE", .empty_is_unset = true,
      .help = "A file with the INSERT INTO %{shadow_table} (...) SELECT ... that fills the new "

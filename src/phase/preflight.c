@@ -93,18 +93,61 @@ run_checks(Migration *run, const Check *checks, Err *err)
     return objections == 0;
 }
 
-/* Find the table as psql would: --schema first, then the role's own search_path. */
+/* A name that was misspelt must not fall through to what the search_path finds. */
+static bool
+check_schema(Migration *run, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!run->settings->schema_given)
+        return true;
+    if (!query_run(run->control, "select 1 from pg_catalog.pg_namespace where nspname = $1",
+                   (const char *const[]){run->settings->schema, NULL}, &rows, err))
+        return err_wrap(err, "looking for schema \"%s\"", run->settings->schema);
+    return rows_count(rows) > 0 ||
+           err_set(err, ERR_REFUSED, "schema \"%s\", which --schema names, does not exist",
+                   run->settings->schema);
+}
+
+/*
+ * What the statement calls the table, as SQL.  Where neither the statement nor the command line names
+ * a schema it is for the search_path to find.
+ */
+static char *
+table_name(const Migration *run)
+{
+    const char *schema = run->ddl.schema;
+
+    if (schema == NULL && run->settings->schema_given)
+        schema = run->settings->schema;
+    return schema == NULL ? sql_build("%I", run->ddl.table)
+                          : sql_build("%I.%I", schema, run->ddl.table);
+}
+
+static bool
+no_such_table(const Migration *run, const char *name, const char *path, Err *err)
+{
+    err_set(err, ERR_REFUSED, "table %s does not exist", name);
+    if (run->settings->schema_given && run->ddl.schema == NULL)
+        return err_hint(err, "It was looked for in schema \"%s\" only, which --schema names.",
+                        run->settings->schema);
+    return err_hint(err, "It was looked for in schema \"%s\" and in the search_path %s.",
+                    run->settings->schema, path);
+}
+
+/* Find the table as psql would: --schema alone where it was given, else public and then the role's
+ * own search_path. */
 static bool
 find_table(Migration *run, Err *err)
 {
     const char *path = conn_role_search_path(run->control);
     AUTO(Text) *sql = sql_build("begin; set local search_path to %I, %S", run->settings->schema,
                                 path[0] == '\0' ? "pg_catalog" : path);
-    AUTO(Text) *name = run->ddl.schema == NULL
-                           ? sql_build("%I", run->ddl.table)
-                           : sql_build("%I.%I", run->ddl.schema, run->ddl.table);
+    AUTO(Text) *name = table_name(run);
     AUTO(Rows) *rows = NULL;
 
+    if (!check_schema(run, err))
+        return false;
     if (!query_exec(run->control, sql, err) ||
         !query_one(run->control,
                    "select coalesce(r.oid, 0), coalesce((select relkind = 'p'"
@@ -115,11 +158,7 @@ find_table(Migration *run, Err *err)
         return err_wrap(err, "looking for table %s", name);
     run->original.oid = (uint32_t)rows_int(rows, 0, 0);
     run->is_parent = rows_bool(rows, 0, 1);
-    if (run->original.oid != 0)
-        return true;
-    err_set(err, ERR_REFUSED, "table %s does not exist", name);
-    return err_hint(err, "It was looked for in schema \"%s\" and in the search_path %s.",
-                    run->settings->schema, path);
+    return run->original.oid != 0 || no_such_table(run, name, path, err);
 }
 
 /*

@@ -292,6 +292,23 @@ def test_system_columns(db, walter, using):
     assert_untouched(db)
 
 
+def test_given_schema_is_the_only_one(db, walter):
+    """A misspelt --schema must not end up with the table that the search_path finds."""
+    db.execute(PLAIN + "; create schema sales; create schema empty; "
+               "create table sales.t (id int primary key, n int)")
+    result = walter.perform("alter table t add x int", "-s", "saels", check=2)
+    assert result.stderr.count("\n") == 1
+    assert 'schema "saels", which --schema names, does not exist' in result.stderr
+    result = walter.perform("alter table t add x int", "--schema=empty", check=2)
+    assert 'table "empty"."t" does not exist' in result.stderr
+    assert 'looked for in schema "empty" only' in result.stderr
+    assert_untouched(db)
+    walter.perform("alter table t add x int", "-s", "sales")
+    assert db.query("select attrelid::regclass::text from pg_attribute where attname = 'x'"
+                    " and attrelid in ('public.t'::regclass, 'sales.t'::regclass)") == [
+                        ("sales.t",)]
+
+
 def test_set_unlogged(db, walter):
     db.execute(PLAIN)
     refused(walter, "alter table t set unlogged", "SET UNLOGGED cannot be done online",
