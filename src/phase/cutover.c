@@ -18,6 +18,9 @@
 #include "phase/sessions.h"
 
 static const int64_t PAUSE_US = 1000000;
+/* An attempt that has held the lock in vain is paid for by so many times the hold without one. */
+enum { HOLD_PAUSE_FACTOR = 20 };
+static const int64_t HOLD_PAUSE_MAX_US = 60 * INT64_C(1000000);
 static const int64_t FAR_PATIENCE_US = 3 * INT64_C(1000000);
 static const int64_t REPORT_INTERVAL_US = 5 * INT64_C(1000000);
 static const int64_t OUTCOME_PATIENCE_US = 60 * INT64_C(1000000);
@@ -32,13 +35,15 @@ struct Cutover {
     Conn *conn;
     Locks locks;
     int64_t entered_us;
-    int64_t reported_us;  /* when a gate was last reported closed */
-    int64_t far_since_us; /* since when the drain would take too long, 0 = it would not */
-    int64_t failures;     /* attempts and closed gates */
-    int internal_errors;  /* attempts that the server's internal errors have ended */
-    char *refresh;        /* SQL: see dependents_refresh_functions */
-    char *fresh_xid;      /* from this transaction on nothing was applied ... */
-    int64_t fresh_at;     /* ... beyond so many changes */
+    int64_t reported_us;   /* when a gate was last reported closed */
+    int64_t far_since_us;  /* since when the drain would take too long, 0 = it would not */
+    int64_t failures;      /* attempts and closed gates */
+    int64_t held_us;       /* how long the last attempt held the lock in vain, 0 = it did not */
+    int64_t hold_pause_us; /* the pause after the one before that */
+    int internal_errors;   /* attempts that the server's internal errors have ended */
+    char *refresh;         /* SQL: see dependents_refresh_functions */
+    char *fresh_xid;       /* from this transaction on nothing was applied ... */
+    int64_t fresh_at;      /* ... beyond so many changes */
 };
 
 /*
@@ -387,26 +392,43 @@ swap_until(Migration *run, int64_t deadline_us, Err *err)
     return commit_swap(run, err);
 }
 
+/* The attempt needed more time than it has; the operator decides whether it may have more. */
+static void
+tell_too_slow(const Migration *run, Err *err)
+{
+    const Err failed = *err;
+    bool canceled = err_is_canceled(err);
+
+    err_clear(err);
+    err_set(err, ERR_RETRY, "%s; the lock was held for %.0f ms: if that goes on, raise --lock-hold",
+            canceled ? "the swap took longer than --lock-hold" : failed.message,
+            (double)run->cutover->held_us / 1000);
+}
+
 /* The locks are ours. */
 static bool
 swap(Migration *run, Err *err)
 {
-    int64_t granted_us = run->cutover->locks.granted_us;
+    Cutover *cutover = run->cutover;
+    int64_t granted_us = cutover->locks.granted_us;
+    int64_t hold_us = run->settings->lock_hold_ms * 1000;
 
     run->definition_changed = false;
-    if (swap_until(run, granted_us + run->settings->lock_hold_ms * 1000, err)) {
+    if (swap_until(run, granted_us + hold_us, err)) {
         run->counters.lock_hold_us = clock_now_us() - granted_us;
         return true;
     }
-    if (err_is_canceled(err)) {
-        err_clear(err);
-        err_set(err, ERR_RETRY, "the swap took longer than --lock-hold");
-    }
+    cutover->held_us = clock_now_us() - granted_us;
+    if (err_is_canceled(err) || (err->kind == ERR_RETRY && cutover->held_us >= hold_us))
+        tell_too_slow(run, err);
+    /* what is beyond that is not the swap's: walter was stopped, and the server took the lock back */
+    if (cutover->held_us > hold_us)
+        cutover->held_us = hold_us;
     /* in the last moment: looked at again before the next attempt */
     if (run->definition_changed && err->kind == ERR_FAILED)
         err->kind = ERR_RETRY;
     /* "tuple concurrently updated": a GRANT met the swap */
-    if (err_is_internal(err) && ++run->cutover->internal_errors < INTERNAL_ERRORS_MAX)
+    if (err_is_internal(err) && ++cutover->internal_errors < INTERNAL_ERRORS_MAX)
         err->kind = ERR_RETRY;
     return false;
 }
@@ -426,6 +448,27 @@ report_gate(Migration *run, const char *text)
 }
 
 /*
+ * A second or so, with jitter.  Everybody waits while the lock is held: when that was in vain, they
+ * are left alone for longer, and for twice as long each time that it happens again.
+ */
+static int64_t
+choose_pause_us(Cutover *cutover)
+{
+    int64_t pause_us = PAUSE_US / 2 + (int64_t)random() % PAUSE_US;
+    int64_t wanted_us = cutover->held_us * HOLD_PAUSE_FACTOR;
+
+    if (cutover->held_us == 0)
+        return pause_us;
+    if (wanted_us < 2 * cutover->hold_pause_us)
+        wanted_us = 2 * cutover->hold_pause_us;
+    if (wanted_us > HOLD_PAUSE_MAX_US)
+        wanted_us = HOLD_PAUSE_MAX_US;
+    cutover->held_us = 0;
+    cutover->hold_pause_us = wanted_us;
+    return wanted_us > pause_us ? wanted_us : pause_us;
+}
+
+/*
  * Not this time; everything is as before.  Pause with jitter and go on applying, unless the limit is
  * reached.
  */
@@ -433,7 +476,7 @@ static Step
 pause_or_give_up(Migration *run, Err *err)
 {
     const Settings *settings = run->settings;
-    int64_t pause_us = PAUSE_US / 2 + (int64_t)random() % PAUSE_US;
+    int64_t pause_us = choose_pause_us(run->cutover);
 
     if (settings->cutover_retries > 0 && ++run->cutover->failures >= settings->cutover_retries) {
         err->kind = ERR_CUTOVER;

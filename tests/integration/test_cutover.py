@@ -3,6 +3,7 @@ import re
 import signal
 import threading
 import time
+from datetime import datetime
 
 import psycopg
 import pytest
@@ -50,6 +51,12 @@ def holder(db, sql="lock table t in access share mode", isolation="read committe
 
 def attempts(run):
     return re.findall(r"cutover attempt (\d+): (.*)", run.log)
+
+
+def attempt_times(run):
+    """When the attempts ended."""
+    return [datetime.fromisoformat(time) for time in
+            re.findall(r"^(\S+ [0-9:.]+) info: cutover attempt", run.log, re.MULTILINE)]
 
 
 def in_background(work):
@@ -401,11 +408,16 @@ def test_swap_that_takes_too_long_is_given_up(db, walter):
             execute function slow_ddl();""")
     with twin_load(db, pause_ms=10) as load:
         run = walter.start_perform(ALTER, "--lock-hold", "300")
-        run.wait_for_log("cutover attempt 3: the swap took longer than --lock-hold")
+        run.wait_for_log("cutover attempt 2: the swap took longer than --lock-hold; the lock was "
+                         r"held for \d+ ms: if that goes on, raise --lock-hold")
         assert load.longest_ms < 300 + 50 + STALL_MS
         db.execute("update slow set seconds = 0")
         run.finish()
         load.wait_for(50)
+    # the others are left alone for 20 times the hold, and for twice that after the second one
+    first, second, third = attempt_times(run)[:3]
+    assert (second - first).total_seconds() > 5.5
+    assert (third - second).total_seconds() > 11
     assert load.errors == []
     assert_twins(db)
     assert_finished(db)
