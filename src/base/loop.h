@@ -55,8 +55,8 @@ void loop_shield(Loop *loop);
 void loop_unshield(Loop *loop);
 
 /*
- * What a second stop request exits with, at once: 7 unless set.  8 while a COMMIT is under way whose
- * outcome nobody would know.
+ * What a second stop request exits with, at once: 7 unless set.  8 from a COMMIT on whose
+ * outcome nobody would know, or that has changed the table.
  */
 void loop_set_hard_exit(int code);
 

@@ -11,7 +11,7 @@ static const char *const MEANINGS[OUTCOME_COUNT] = {
     "original and shadow differ; the original was not changed",
     "the cutover was not reached within its limits; the original was not changed",
     "a connection was lost and could not be restored in time",
-    "stopped on request",
+    "stopped on request before the swap",
     "the outcome is unknown: look at the table before doing anything else",
 };
 

@@ -313,6 +313,28 @@ shown_task(const char *sql)
     return refresh == NULL ? sql : refresh;
 }
 
+void
+cleanup_tell_unfinished(Loop *loop, const ConnTarget *target, const RunNames *names, Arena *arena)
+{
+    Err err = {0};
+    const char **todo = NULL;
+    int count = 0;
+    Conn *conn;
+
+    loop_shield(loop);
+    conn = conn_open(loop, target, CONN_SQL, "cleanup", &err);
+    if (conn == NULL || !state_read_todo(conn, names, arena, &todo, &count, &err))
+        log_warning("what is still to be done could not be read: %s; run walter cleanup, which "
+                    "shows and does it",
+                    err.message);
+    for (int i = 0; i < count; i++)
+        log_warning("still to be done: %s", shown_task(todo[i]));
+    if (count > 0)
+        log_warning("walter cleanup does it");
+    conn_close(conn);
+    loop_unshield(loop);
+}
+
 /*
  * What the run was to do after its swap.  It may take as long as it takes, and be stopped.  What is
  * not there any more needs nothing: SQLSTATE 42P01 is a table, 42704 a constraint, 3F000 a schema.

@@ -406,8 +406,8 @@ migration_reconnect(Migration *run, Err *err)
     return state_lock_table(run->control, run->original.oid, err);
 }
 
-/* Remove what the run has made; before the swap nothing may stay. */
-static void
+/* Remove what the run has made; before the swap nothing may stay.  False: something may be left. */
+static bool
 clean_up_after_failure(Migration *run, Err *err)
 {
     Err failed = {0};
@@ -418,10 +418,10 @@ clean_up_after_failure(Migration *run, Err *err)
     run->control = NULL;
     tell(run, err);
     if (!run->started)
-        return;
+        return true;
     if (err->kind == ERR_UNKNOWN) {
         log_warning("nothing is removed before that is clear; then run walter cleanup");
-        return;
+        return false;
     }
     log_info("removing what the run has made");
     if (remove_when_back(run, &failed)) {
@@ -429,16 +429,36 @@ clean_up_after_failure(Migration *run, Err *err)
             log_info("all of it is removed");
         else
             log_info("all of it is removed, and %s is as it was", run->original.qualified);
-        return;
+        return true;
     }
     log_error(&failed);
     if (failed.kind != ERR_LOST) {
         log_warning("run walter cleanup to remove the rest");
-        return;
+        return false;
     }
     log_warning("run walter cleanup as soon as the server can be reached: until then replication "
                 "slot \"%s\" may hold back its WAL",
                 run->names.slot);
+    return false;
+}
+
+/*
+ * The run has failed: true where it counts as done all the same.  That is when it was stopped after
+ * the swap: the ALTER is in force, and whoever repeats what was stopped would run it twice.
+ */
+static bool
+end_failed(Migration *run, Err *err)
+{
+    bool removed = clean_up_after_failure(run, err);
+
+    if (!run->swapped || err->kind != ERR_STOPPED)
+        return false;
+    if (run->keeps_unfinished)
+        cleanup_tell_unfinished(run->loop, &run->target, &run->names, run->arena);
+    log_warning("stopped, but the ALTER is done: do not run it again");
+    /* it is not for this to say that something was stopped, or that nothing was changed */
+    err->kind = ERR_FAILED;
+    return removed;
 }
 
 static void
@@ -470,7 +490,7 @@ perform(Migration *run, Err *err)
     if (ok)
         log_summary(run);
     else
-        clean_up_after_failure(run, err);
+        ok = end_failed(run, err);
     migration_close_sessions(run);
     return ok;
 }

@@ -298,6 +298,13 @@ void finish_list(Migration *run, SqlList *list);
 NODISCARD bool cleanup_remove(Loop *loop, const ConnTarget *target, const RunNames *names,
                               int spare_pid, Err *err);
 
+/*
+ * phase/cleanup.c: log what was to come after the swap of a run and has not.  Opens a session of its
+ * own; shielded from stop requests.
+ */
+void cleanup_tell_unfinished(Loop *loop, const ConnTarget *target, const RunNames *names,
+                             Arena *arena);
+
 /* Close apply, the stream and the keeper, for good. */
 void migration_close_sessions(Migration *run);
 
