@@ -487,6 +487,7 @@ cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Aren
 {
     AUTO(Conn) *control = conn_open(loop, target, CONN_SQL, "cleanup list", err);
     RunRecord *runs;
+    Answer answer;
     int count;
     int dead;
 
@@ -497,8 +498,11 @@ cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Aren
         printf("nothing to clean up in database \"%s\"\n", conn_database(control));
         return true;
     }
-    switch (settings->confirm(settings, has_unfinished(runs, count) ? "Remove and run all this?"
-                                                                    : "Remove all this?")) {
+    answer = settings->confirm(settings, has_unfinished(runs, count) ? "Remove and run all this?"
+                                                                     : "Remove all this?");
+    if (loop_is_stopping(loop))
+        return err_set(err, ERR_STOPPED, "stopped on request; nothing was removed");
+    switch (answer) {
     case ANSWER_YES:
         return remove_dead(loop, target, runs, count, arena, err);
     case ANSWER_NO:

@@ -1,5 +1,9 @@
 """What dead runs leave behind is shown and removed; live runs are never touched."""
+import os
+import pty
 import re
+import signal
+import subprocess
 import time
 
 import psycopg
@@ -257,3 +261,32 @@ def _reachable(db):
         return db.query_one("select 1")
     except psycopg.OperationalError:
         return False
+
+
+# -- the question ---------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_stop_at_the_question(db, other, walter, number):
+    """It is no answer."""
+    with held_in("copy", walter, other) as run:
+        run.kill()
+    wait_until_dead(db)
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen([walter.path, "cleanup"], env={**os.environ, **walter.db.env},
+                               stdin=theirs, stderr=theirs, stdout=subprocess.PIPE)
+    os.close(theirs)
+    shown = b""
+    while b"[y/N]" not in shown:
+        shown += os.read(ours, 4096)
+    process.send_signal(number)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:   # it came just before the answer was waited for
+        process.send_signal(number)
+    assert process.wait(10) == 7
+    assert b"nothing was removed" not in process.stdout.read()
+    process.stdout.close()
+    os.close(ours)
+    assert traces(db) != []
+    walter.run("cleanup", "--yes")
+    assert_removed(db)
