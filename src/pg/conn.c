@@ -141,8 +141,13 @@ connect_error(Conn *conn, Err *err)
 
     find_sqlstate(reason, state);
     kind = err_kind_of_sqlstate(state);
+    /* nobody has a password to send: no later try will either */
+    if (PQconnectionNeedsPassword(conn->pg) != 0)
+        kind = ERR_REFUSED;
+    else if (kind != ERR_REFUSED)
+        kind = ERR_LOST;
     /* the server's further lines are for its developers; libpq's are about the other hosts */
-    return err_set(err, kind == ERR_REFUSED ? ERR_REFUSED : ERR_LOST, "could not connect: %.*s",
+    return err_set(err, kind, "could not connect: %.*s",
                    (int)(state[0] == '\0' ? strlen(reason) : strcspn(reason, "\n")), reason);
 }
 
@@ -170,6 +175,56 @@ finish_connecting(Conn *conn, Err *err)
         status = PQconnectPoll(conn->pg);
     }
     return true;
+}
+
+/* libpq's own rule: does a database name stand for more than a name? */
+static bool
+is_connection_string(const char *dbname)
+{
+    return strncmp(dbname, "postgresql://", 13) == 0 || strncmp(dbname, "postgres://", 11) == 0 ||
+           strchr(dbname, '=') != NULL;
+}
+
+/* A number, or one for each host; none is the default's. */
+static bool
+is_port_list(const char *ports)
+{
+    while (*ports != '\0') {
+        size_t digits = strspn(ports, "0123456789");
+
+        if (digits > 5 || (ports[digits] != '\0' && ports[digits] != ','))
+            return false;
+        ports += digits + (ports[digits] == ',');
+    }
+    return true;
+}
+
+/* What no server will ever make sense of is a mistake on the command line, not a lost connection. */
+static bool
+check_target(const ConnTarget *target, Err *err)
+{
+    char *message = NULL;
+    PQconninfoOption *options;
+    bool ok = true;
+
+    if (target->dbname == NULL || !is_connection_string(target->dbname))
+        return true;
+    options = PQconninfoParse(target->dbname, &message);
+    if (options == NULL) {
+        /* the message about a URI shows all of it, with the password */
+        (void)err_set(err, ERR_USAGE, "could not read the connection string%s%s",
+                      message == NULL || strchr(message, '@') != NULL ? "" : ": ",
+                      message == NULL || strchr(message, '@') != NULL ? "" : message);
+        PQfreemem(message);
+        return false;
+    }
+    for (const PQconninfoOption *option = options; option->keyword != NULL; option++)
+        if (strcmp(option->keyword, "port") == 0 && option->val != NULL &&
+            !is_port_list(option->val))
+            ok = err_set(err, ERR_USAGE, "the connection string's port \"%s\" is no number",
+                         option->val);
+    PQconninfoFree(options);
+    return ok;
 }
 
 static PGconn *
@@ -306,8 +361,11 @@ on_notice(void *owner, const PGresult *result)
 Conn *
 conn_open(Loop *loop, const ConnTarget *target, ConnKind kind, const char *purpose, Err *err)
 {
-    Conn *conn = mem_new(1, sizeof *conn);
+    Conn *conn;
 
+    if (!check_target(target, err))
+        return NULL;
+    conn = mem_new(1, sizeof *conn);
     conn->loop = loop;
     conn->kind = kind;
     conn->reading = true;

@@ -1,6 +1,9 @@
 """What walter refuses, it refuses before anything is made: exit code 2, the objection, its cure."""
 import re
+import socket
+import struct
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
@@ -539,6 +542,40 @@ def test_wrong_password_and_unknown_database(walter, db):
     assert 'database "no_such_database" does not exist' in result.stderr
     result = walter.run("perform", "-a", ALTER, "-h", "127.0.0.1", "-p", "1", check=6)
     assert "could not connect" in result.stderr
+
+
+@pytest.mark.parametrize("command", [("perform", "-a", ALTER), ("cleanup",)],
+                         ids=["perform", "cleanup"])
+@pytest.mark.parametrize("dbname, complaint", [
+    ("foo=bar", 'connection string: invalid connection option "foo"'),
+    ("postgresql://h:1:2/x", 'port "1:2" is no number'),
+    ("postgresql://me:secret@[h/x", "could not read the connection string"),
+])
+def test_wrong_connection_string(walter, dbname, complaint, command):
+    """A mistake on the command line, which no other try will mend."""
+    result = walter.run(*command, "-d", dbname, check=1)
+    assert complaint in result.stderr
+    assert "secret" not in result.stderr
+
+
+def test_no_password(walter):
+    """As with a wrong one, trying again is of no use."""
+    def ask_for_password(listener):
+        client = listener.accept()[0]
+        with client:
+            client.recv(4096)
+            client.sendall(b"R" + struct.pack("!ii", 8, 3))
+            client.recv(4096)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=ask_for_password, args=(listener,), daemon=True)
+        thread.start()
+        result = walter.run(
+            "perform", "-a", ALTER, "-h", "127.0.0.1", "-p", str(listener.getsockname()[1]),
+            env={"PGSSLMODE": "disable", "PGGSSENCMODE": "disable", "PGPASSFILE": "/dev/null"},
+            check=2)
+        thread.join(10)
+    assert "no password supplied" in result.stderr
 
 
 # -- other runs -----------------------------------------------------------------------------------
