@@ -88,8 +88,8 @@ typedef struct Ddl {
  *
  * `text`: one or several statements separated by semicolons.  *out and all it points to live in
  * `arena` and are written only on success.
- * Fails with ERR_USAGE: syntax error (PostgreSQL's message, and the position in the hint), or no
- * statement at all.  Fails with ERR_REFUSED, with a hint that says what to do instead: a statement
+ * Fails with ERR_USAGE: no statement at all.  Fails with ERR_REFUSED: syntax error (PostgreSQL's
+ * message, and the position in the hint); and, with a hint that says what to do instead: a statement
  * other than ALTER TABLE; statements that name different tables (unqualified and qualified names of
  * the same table agree); RENAME TO; SET SCHEMA; [NO] INHERIT; ATTACH/DETACH PARTITION; OF/NOT OF;
  * ALTER TABLE ALL IN TABLESPACE; SET UNLOGGED is not refused here but reported as an action.
@@ -155,7 +155,7 @@ typedef struct CopyStatement {
  * Parse a copy statement.  `text`: with or without %{shadow_table} already replaced; the
  * placeholder is allowed quoted or not.  `schema`, `table`: the original, unquoted; a reference to
  * it may be qualified or not, with ONLY or without, aliased or not.
- * Fails with ERR_USAGE on a syntax error; with ERR_REFUSED and a hint when it is not one INSERT of a
+ * Fails with ERR_REFUSED on a syntax error, and with a hint when it is not one INSERT of a
  * plain SELECT with a column list, when the original is not in the top-level FROM exactly once, or
  * with DISTINCT, GROUP BY, HAVING, LIMIT, OFFSET, set operations, WITH, window or aggregate-like
  * clauses that libpg_query shows (ON CONFLICT and RETURNING are refused too): every row of the

@@ -52,7 +52,7 @@ hint_position(const char *text, int position, Err *err)
 static bool
 fail_parse(const char *text, const PgQueryError *error, Err *err)
 {
-    (void)err_set(err, ERR_USAGE, "%s", error->message);
+    (void)err_set(err, ERR_REFUSED, "%s", error->message);
     return hint_position(text, error->cursorpos, err);
 }
 
@@ -137,7 +137,7 @@ read_tokens(Cursor *cursor, Arena *arena, DdlTree *tree, Err *err)
             cursor->bad = true;
         }
         if (count > MAX_TOKENS)
-            return err_set(err, ERR_USAGE, "the text has more than %d words", MAX_TOKENS);
+            return err_set(err, ERR_REFUSED, "the text has more than %d words", MAX_TOKENS);
     }
     if (cursor->bad)
         return err_set(err, ERR_FAILED, "could not read the tokens of libpg_query");
@@ -205,9 +205,9 @@ load_json(const char *json, DdlTree *tree, Err *err)
     if (tree->root != NULL)
         return true;
     if (json_error_code(&error) == json_error_stack_overflow)
-        return err_set(err, ERR_USAGE, "an expression is nested too deeply");
+        return err_set(err, ERR_REFUSED, "an expression is nested too deeply");
     if (json_error_code(&error) == json_error_invalid_utf8)
-        return err_set(err, ERR_USAGE, "the text is not valid UTF-8");
+        return err_set(err, ERR_REFUSED, "the text is not valid UTF-8");
     return err_set(err, ERR_FAILED, "could not read the parse tree: %s", error.text);
 }
 
@@ -231,7 +231,7 @@ ddl_tree_parse(const char *text, Arena *arena, DdlTree *out, Err *err)
     DdlTree tree = {.text = text};
 
     if (strlen(text) > INT_MAX / 8)
-        return err_set(err, ERR_USAGE, "the text is too long");
+        return err_set(err, ERR_REFUSED, "the text is too long");
     /* tokens first: their number bounds the depth of the tree */
     if (!scan(arena, &tree, err) || !parse(&tree, err))
         return false;

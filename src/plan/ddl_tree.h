@@ -28,7 +28,7 @@ typedef struct DdlTree {
 
 /*
  * Parse `text`.  *out borrows `text` and `arena`; release it with ddl_tree_done.
- * Fails with ERR_USAGE on a syntax error (PostgreSQL's message, the position as hint), on a text
+ * Fails with ERR_REFUSED on a syntax error (PostgreSQL's message, the position as hint), on a text
  * that is not UTF-8 and on one too long or nested too deeply to be parsed safely.
  */
 NODISCARD bool ddl_tree_parse(const char *text, Arena *arena, DdlTree *out, Err *err);

@@ -563,7 +563,6 @@ REFUSED = {2: [
     Case("second statement", ROWS, "alter table t add x int; alter table t drop nothing"),
     Case("role that may not", ROWS + f"alter table t owner to {OWNER}",
          f"alter table t owner to {READER}", user=OWNER),
-], 1: [
     Case("syntax", ROWS, "alter table t ad x int"),
     Case("syntax at the end", ROWS, "alter table t add x"),
 ]}

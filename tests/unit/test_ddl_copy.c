@@ -185,9 +185,9 @@ static const struct {
     const char *message; /* a part of it */
 } BAD[] = {
     {"", ERR_REFUSED, "one statement"},
-    {INTO "SELECT x y z FROM books", ERR_USAGE,
+    {INTO "SELECT x y z FROM books", ERR_REFUSED,
      "reading the copy statement: syntax error at or near \"z\""},
-    {"INSERT INTO %{other} (a) SELECT x FROM books", ERR_USAGE, "syntax error at or near \"%\""},
+    {"INSERT INTO %{other} (a) SELECT x FROM books", ERR_REFUSED, "syntax error at or near \"%\""},
     {"SELECT x FROM books", ERR_REFUSED, "not an INSERT"},
     {INTO "SELECT x, y FROM books; SELECT 1", ERR_REFUSED, "one statement"},
     {INTO "VALUES (1, 2)", ERR_REFUSED, "does not insert a SELECT"},
