@@ -88,8 +88,8 @@ typedef struct Ddl {
  *
  * `text`: one or several statements separated by semicolons.  *out and all it points to live in
  * `arena` and are written only on success.
- * Fails with ERR_REFUSED: syntax error (PostgreSQL's message, and the position in the hint); with ERR_USAGE: no
- * statement at all.  Fails with ERR_REFUSED, with a hint that says what to do instead: a statement
+ * Fails with ERR_USAGE: no statement at all.  Fails with ERR_REFUSED: syntax error (PostgreSQL's
+ * message, and the position in the hint); and, with a hint that says what to do instead: a statement
  * other than ALTER TABLE; statements that name different tables (unqualified and qualified names of
  * the same table agree); RENAME TO; SET SCHEMA; [NO] INHERIT; ATTACH/DETACH PARTITION; OF/NOT OF;
  * ALTER TABLE ALL IN TABLESPACE; SET UNLOGGED is not refused here but reported as an action.
