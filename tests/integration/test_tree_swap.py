@@ -479,3 +479,13 @@ def test_refused_by_postgres(db, walter):
         result = walter.perform(f"alter table t {action}", check=2)
         assert words in result.stderr, f"{action}: {result}"
         assert_untouched(db)
+
+
+def test_many_partitions_need_more_than_the_usual_hold(db, walter):
+    make(db)
+    with held_build(walter, ALTER, "--lock-hold", "10") as run:
+        assert ("warning: the swap of 5 partitions may hold the lock for 8 ms, and --lock-hold is"
+                " 10 ms: give it more") in run.log
+        run.interrupt()
+    run.finish(check=7)
+    assert_removed(db)
