@@ -219,6 +219,38 @@ is_swapped(const char *phase)
     return strcmp(phase, "swapped") == 0 || strcmp(phase, "done") == 0;
 }
 
+/*
+ * The state row is gone, or was never committed: whatever has one of the run's names is of no use to
+ * anybody but the old table, if the swap has happened; its schema stays where there is something in it.
+ */
+static bool
+remove_unrecorded(const Removal *removal, const RunNames *names, Err *err)
+{
+    static const char SQL[] =
+        "select pg_catalog.format('drop table if exists %I.%I', n.nspname, c.relname)"
+        "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        " where n.nspname = $1 and c.relkind in ('r', 'p') and not c.relispartition"
+        " union all"
+        " select pg_catalog.format('drop table %s', t) from pg_catalog.unnest(array[$3, $4]) t"
+        "  where pg_catalog.to_regclass(t) is not null"
+        " union all"
+        " select pg_catalog.format('drop schema %I', nspname) from pg_catalog.pg_namespace n"
+        "  where nspname = $2 and not exists (select from pg_catalog.pg_class"
+        "          where relnamespace = n.oid)";
+    AUTO(Rows) *rows = NULL;
+
+    if (!drop_matviews(removal, names, err) ||
+        !query_run(removal->conn, SQL,
+                   (const char *const[]){names->shadow_schema, names->schema, names->fence,
+                                         names->position, NULL},
+                   &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows); i++)
+        if (!run_ddl(removal, rows_text(rows, i, 0), err))
+            return err_wrap(err, "removing a run whose state is gone");
+    return drop_empty_schema(removal, names->shadow_schema, err);
+}
+
 static bool
 remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *arena, Err *err)
 {
@@ -230,10 +262,10 @@ remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *
     if (!end_sessions(conn, names, spare_pid, err) || !drop_slot(conn, names, err) ||
         !state_read_phase(conn, names, arena, &phase, err))
         return false;
-    if (phase == NULL)
-        return true;
     if (!run_ddl(removal, publication, err))
         return err_wrap(err, "dropping the publication \"%s\"", names->publication);
+    if (phase == NULL)
+        return remove_unrecorded(removal, names, err);
     /* where a lock is in the way of this, the rest is removed all the same, and the row stays */
     if (!is_swapped(phase) && !identity_restore(conn, names, &identity) && conn_is_lost(conn)) {
         *err = identity;

@@ -9,6 +9,7 @@ import time
 import psycopg
 import pytest
 
+from support.hold import held_copy
 from support.load import TwinLoad, assert_same
 from support.phases import ALTER, PHASES, TABLE, held_in
 from support.traces import assert_finished, assert_removed, assert_untouched, traces
@@ -290,3 +291,15 @@ def test_stop_at_the_question(db, other, walter, number):
     assert traces(db) != []
     walter.run("cleanup", "--yes")
     assert_removed(db)
+
+
+def test_state_dropped_during_the_run(db, walter):
+    """Somebody takes schema "walter" for a leftover: the run ends, and leaves nothing of its own."""
+    db.execute("create table t (id int primary key, n int);"
+               "insert into t select i, i from generate_series(1, 1000) i")
+    with held_copy(walter, "alter table t alter n type bigint") as run:
+        db.execute("drop schema walter cascade")
+    result = run.finish(check=1)
+    assert "all of it is removed, and public.t is as it was" in result.stderr
+    assert_removed(db)
+    walter.perform("alter table t alter n type bigint")
