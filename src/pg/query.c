@@ -162,6 +162,15 @@ query_is_done(Conn *conn)
     return conn->lost || PQisBusy(conn->pg) == 0;
 }
 
+bool
+query_wait(Conn *conn, int64_t until_us, Err *err)
+{
+    while (!query_is_done(conn) && clock_now_us() < until_us)
+        if (!loop_turn(conn->loop, until_us, err))
+            return false;
+    return true;
+}
+
 static Rows *
 rows_of(PGresult *result)
 {

@@ -50,6 +50,9 @@ NODISCARD bool query_send(Conn *conn, const char *sql, Err *err);
 /* True when query_finish would not wait. */
 bool query_is_done(Conn *conn);
 
+/* Pump the loop until query_is_done, or until `until_us`. */
+NODISCARD bool query_wait(Conn *conn, int64_t until_us, Err *err);
+
 /*
  * Wait for what query_send sent.  The last result goes to *out (may be NULL), the first error to
  * *err.  In the middle of a COPY it returns true as soon as the copy may begin.

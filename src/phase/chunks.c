@@ -14,7 +14,6 @@ typedef struct Part {
     int64_t block_count; /* when the snapshot was taken, or later */
     int64_t chunk_blocks;
     int64_t next_block;
-    bool assigned_last;
     int64_t rows_copied;
     bool saw_rows; /* before the copy began anew */
 } Part;
@@ -22,7 +21,7 @@ typedef struct Part {
 struct Chunks {
     Part *parts; /* per leaf */
     int leaf_count;
-    int leaf; /* which one chunks are taken from; all before it are assigned */
+    int leaf; /* which one the next chunk is of; all before it are assigned */
 };
 
 Chunks *
@@ -98,10 +97,7 @@ chunks_measure(Migration *run, Chunks *chunks, int64_t most_bytes, Err *err)
 bool
 chunks_are_taken(const Chunks *chunks)
 {
-    for (int i = chunks->leaf; i < chunks->leaf_count; i++)
-        if (!chunks->parts[i].assigned_last)
-            return false;
-    return true;
+    return chunks->leaf == chunks->leaf_count;
 }
 
 bool
@@ -109,17 +105,18 @@ chunks_take(Chunks *chunks, Chunk *chunk)
 {
     Part *part;
 
-    while (chunks->leaf < chunks->leaf_count && chunks->parts[chunks->leaf].assigned_last)
-        chunks->leaf++;
-    if (chunks->leaf == chunks->leaf_count)
+    if (chunks_are_taken(chunks))
         return false;
     part = &chunks->parts[chunks->leaf];
     chunk->leaf = chunks->leaf;
     chunk->first_block = part->next_block;
     part->next_block += part->chunk_blocks;
+    chunk->end_block = part->next_block;
+    if (part->next_block < part->block_count)
+        return true;
     /* the last chunk is open to the end, so that no block is missed by a measured size */
-    part->assigned_last = part->next_block >= part->block_count;
-    chunk->end_block = part->assigned_last ? -1 : part->next_block;
+    chunk->end_block = -1;
+    chunks->leaf++;
     return true;
 }
 

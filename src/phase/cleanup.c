@@ -108,14 +108,10 @@ try_ddl(const Removal *removal, const char *sql, int64_t wait_us, char **in_the_
 {
     AUTO(Text) *guarded = sql_build("begin; set local lock_timeout to %D; %S; commit",
                                     wait_us < 1000 ? 1 : wait_us / 1000, sql);
-    int64_t look_us = clock_now_us() + LOOK_US;
     Conn *conn = removal->conn;
 
-    if (!query_send(conn, guarded, err))
+    if (!query_send(conn, guarded, err) || !query_wait(conn, clock_now_us() + LOOK_US, err))
         return false;
-    while (!query_is_done(conn) && clock_now_us() < look_us)
-        if (!loop_turn(conn_loop(conn), look_us, err))
-            return false;
     if (!query_is_done(conn))
         look_who_is_in_the_way(removal, in_the_way);
     if (query_finish(conn, NULL, err))

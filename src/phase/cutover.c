@@ -343,11 +343,8 @@ run_until(Migration *run, const char *sql, int64_t deadline_us, Err *err)
 {
     Conn *conn = run->cutover->conn;
 
-    if (!query_send(conn, sql, err))
+    if (!query_send(conn, sql, err) || !query_wait(conn, deadline_us, err))
         return false;
-    while (!query_is_done(conn) && clock_now_us() < deadline_us)
-        if (!loop_turn(run->loop, deadline_us, err))
-            return false;
     if (!query_is_done(conn) && !sessions_cancel(run->control, conn_pid(conn), err))
         return false;
     return query_finish(conn, NULL, err);

@@ -94,10 +94,10 @@ run_watched(Migration *run, Conn *conn, const char *sql, Err *err)
         AUTO(Rows) *rows = NULL;
         AUTO(Text) *list = NULL;
 
-        if (!loop_turn(run->loop, look_us, err))
+        if (!query_wait(conn, look_us, err))
             return false;
-        if (query_is_done(conn) || clock_now_us() < look_us)
-            continue;
+        if (query_is_done(conn))
+            break;
         if (!sessions_in_the_way(run->control, conn_pid(conn), 0, &rows, err))
             return false;
         list = sessions_list(rows);

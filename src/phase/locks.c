@@ -241,10 +241,7 @@ wait_for_answer(Migration *run, const Locks *locks, int64_t until_us, bool apply
 {
     if (apply)
         return apply_meanwhile(run->apply, locks->conn, until_us, err);
-    while (clock_now_us() < until_us && !query_is_done(locks->conn))
-        if (!loop_turn(run->loop, until_us, err))
-            return false;
-    return true;
+    return query_wait(locks->conn, until_us, err);
 }
 
 typedef struct LockStep {

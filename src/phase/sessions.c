@@ -129,7 +129,7 @@ sessions_list(const Rows *rows)
         buf_printf(&list, "%s%s", i == 0 ? "" : "; ", rows_text(rows, i, 1));
     if (rows_count(rows) > BLOCKERS_SHOWN)
         buf_printf(&list, "; and %d more", rows_count(rows) - BLOCKERS_SHOWN);
-    return mem_format("%s", buf_text(&list));
+    return buf_take(&list);
 }
 
 bool
