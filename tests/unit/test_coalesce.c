@@ -6,12 +6,11 @@
  */
 #include "phase/coalesce.h"
 
-#include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+#include "unit.h"
 
 enum { COLUMNS = 4, CHANGES_MAX = 16 };
 
@@ -306,13 +305,11 @@ START_TEST(a_row_is_known_by_its_old_key)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("coalesce");
     TCase *tests = tcase_create("coalesce");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     suite_add_tcase(suite, tests);
     tcase_add_loop_test(tests, nets_what_a_table_can_do, 0, (int)(sizeof CASES / sizeof CASES[0]));
@@ -320,8 +317,5 @@ main(void)
     tcase_add_loop_test(tests, knows_a_change_of_the_key, 0,
                         (int)(sizeof KEY_CASES / sizeof KEY_CASES[0]));
     tcase_add_test(tests, a_row_is_known_by_its_old_key);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite;
 }

@@ -1,5 +1,4 @@
 /* Statements as the operator writes them. */
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -7,6 +6,7 @@
 #include "base/mem.h"
 #include "plan/ddl.h"
 #include "plan/ddl_tree.h"
+#include "unit.h"
 
 static Arena *arena;
 
@@ -600,13 +600,11 @@ END_TEST
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof(table)[0]))
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("ddl");
     TCase *tests = tcase_create("ddl");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     suite_add_tcase(suite, tests);
     tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -623,8 +621,5 @@ main(void)
     tcase_add_loop_test(tests, survives_long_statements, 0, COUNT(LONG));
     tcase_add_loop_test(tests, retargets_definitions, 0, COUNT(DEFINITIONS));
     tcase_add_loop_test(tests, gives_objects_other_schemas, 0, COUNT(MOVED));
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

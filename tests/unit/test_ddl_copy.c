@@ -1,10 +1,10 @@
 /* Copy statements, cut and put together again over another source. */
-#include <check.h>
 #include <string.h>
 
 #include "base/buf.h"
 #include "plan/ddl.h"
 #include "plan/ddl_tree.h"
+#include "unit.h"
 
 static Arena *arena;
 
@@ -264,13 +264,11 @@ END_TEST
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof(table)[0]))
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("ddl_copy");
     TCase *tests = tcase_create("copy statement");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     suite_add_tcase(suite, tests);
     tcase_add_checked_fixture(tests, set_up, tear_down);
@@ -280,8 +278,5 @@ main(void)
     tcase_add_test(tests, takes_names_that_need_quotes);
     tcase_add_loop_test(tests, tells_of_the_whole_row, 0, COUNT(ROWS));
     tcase_add_loop_test(tests, refuses_what_is_not_a_row_for_a_row, 0, COUNT(BAD));
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

@@ -1,8 +1,8 @@
 /* Errors as values. */
-#include <check.h>
 #include <string.h>
 
 #include "err.h"
+#include "unit.h"
 
 START_TEST(keeps_the_first_error)
 {
@@ -98,13 +98,11 @@ START_TEST(tells_what_can_be_done_about_a_sqlstate)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("err");
     TCase *tcase = tcase_create("err");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tcase, keeps_the_first_error);
     tcase_add_test(tcase, gives_no_hint_without_an_error);
@@ -115,9 +113,5 @@ main(void)
     tcase_add_loop_test(tcase, tells_what_can_be_done_about_a_sqlstate, 0,
                         sizeof STATES / sizeof STATES[0]);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

@@ -1,9 +1,10 @@
 /* Frames of a replication stream. */
 #include "frame.h"
 
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "unit.h"
 
 static const uint8_t DATA[] = {'w', 0, 0, 0, 1, 0, 0, 0, 2, 0xff, 0, 0, 0,   0,
                                0,   0, 3, 0, 2, 3, 4, 5, 6, 7,    8, 9, 'B', 0};
@@ -107,13 +108,11 @@ START_TEST(writes_a_status)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("frame");
     TCase *tests = tcase_create("frame");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     suite_add_tcase(suite, tests);
     tcase_add_test(tests, reads_data);
@@ -122,8 +121,5 @@ main(void)
     tcase_add_test(tests, refuses_a_longer_keepalive);
     tcase_add_test(tests, refuses_unknown_messages);
     tcase_add_test(tests, writes_a_status);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite;
 }

@@ -1,11 +1,11 @@
 /* The files behind --file and --copy-statement. */
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/mem.h"
 #include "cli/inputs.h"
+#include "unit.h"
 
 static char directory[] = "/tmp/walter-inputs-XXXXXX";
 static Arena *arena;
@@ -177,15 +177,13 @@ START_TEST(refuses_a_copy_statement_that_is_neither)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     const int bad_count = (int)(sizeof BAD_FILES / sizeof BAD_FILES[0]);
     const int path_count = (int)(sizeof COPY_PATHS / sizeof COPY_PATHS[0]);
     Suite *suite = suite_create("inputs");
     TCase *tests = tcase_create("files");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, reads_the_statement_from_a_file);
@@ -199,9 +197,5 @@ main(void)
     tcase_add_test(tests, takes_the_copy_statement_itself);
     tcase_add_test(tests, refuses_a_copy_statement_that_is_neither);
     suite_add_tcase(suite, tests);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

@@ -1,5 +1,4 @@
 /* The poll loop: watches, timers, stop requests.  check runs every test in a process of its own. */
-#include <check.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/wait.h>
@@ -7,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/loop.h"
+#include "unit.h"
 
 #define MS(n) ((n)*INT64_C(1000))
 
@@ -290,13 +290,11 @@ START_TEST(survives_a_broken_pipe)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("loop");
     TCase *tcase = tcase_create("loop");
-    SRunner *runner;
-    int failed;
 
     tcase_add_checked_fixture(tcase, set_up, tear_down);
     tcase_set_timeout(tcase, 60);
@@ -315,9 +313,5 @@ main(void)
     tcase_add_test(tcase, ends_at_once_when_asked_twice);
     tcase_add_test(tcase, survives_a_broken_pipe);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

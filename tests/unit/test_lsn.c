@@ -1,7 +1,7 @@
 /* Text form of log sequence numbers. */
-#include <check.h>
 
 #include "lsn.h"
+#include "unit.h"
 
 static const struct {
     const char *text;
@@ -47,21 +47,15 @@ START_TEST(refuses_anything_else)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("lsn");
     TCase *tcase = tcase_create("lsn");
-    SRunner *runner;
-    int failed;
 
     tcase_add_loop_test(tcase, reads_what_it_writes, 0, sizeof PAIRS / sizeof PAIRS[0]);
     tcase_add_test(tcase, reads_small_letters_and_leading_zeros);
     tcase_add_loop_test(tcase, refuses_anything_else, 0, sizeof BAD / sizeof BAD[0]);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

@@ -1,5 +1,4 @@
 /* The command line: parsing, the help text, the exit codes, and the man page against the table. */
-#include <check.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +8,7 @@
 #include "cli/options.h"
 #include "cli/outcome.h"
 #include "cli/parse.h"
+#include "unit.h"
 
 /* The words of the last command line; Settings point into it. */
 static char *words_text = NULL;
@@ -639,19 +639,12 @@ text_tests(void)
     return tests;
 }
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("options");
-    SRunner *runner;
-    int failed;
 
     suite_add_tcase(suite, parsing_tests());
     suite_add_tcase(suite, text_tests());
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    free(words_text);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

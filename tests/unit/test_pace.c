@@ -1,7 +1,7 @@
 /* How fast the copy may go. */
-#include <check.h>
 
 #include "phase/pace.h"
+#include "unit.h"
 
 enum { S = 1000000 };
 
@@ -64,13 +64,11 @@ START_TEST(has_some_chunks_in_a_second)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("pace");
     TCase *tcase = tcase_create("pace");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tcase, goes_on_at_once_without_limits);
     tcase_add_test(tcase, sleeps_for_its_share_of_the_time);
@@ -79,9 +77,5 @@ main(void)
     tcase_add_test(tcase, takes_the_longer_of_both);
     tcase_add_test(tcase, has_some_chunks_in_a_second);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

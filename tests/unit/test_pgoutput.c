@@ -1,9 +1,9 @@
 /* Changes from pgoutput's messages: golden streams, and messages that no server sends. */
-#include <check.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "../golden/golden.h"
+#include "unit.h"
 
 /* The table of most tests: (id int, twice int generated, v text). */
 static const char *const COLUMNS[] = {"id", "twice", "v"};
@@ -361,15 +361,13 @@ START_TEST(peeks_at_the_kind)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("pgoutput");
     TCase *golden = tcase_create("golden");
     TCase *tests = tcase_create("messages");
-    SRunner *runner = srunner_create(suite);
     int cases = golden_case_count();
-    int failed;
 
     suite_add_tcase(suite, golden);
     tcase_set_timeout(golden, 60);
@@ -397,8 +395,5 @@ main(void)
     tcase_add_test(tests, reads_over_what_carries_no_change);
     tcase_add_test(tests, keeps_many_relations_apart);
     tcase_add_test(tests, peeks_at_the_kind);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite;
 }

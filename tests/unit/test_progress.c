@@ -1,7 +1,7 @@
 /* The progress line. */
-#include <check.h>
 
 #include "ctl/progress.h"
+#include "unit.h"
 
 #define SECONDS(n) ((n)*INT64_C(1000000))
 #define MB(n) ((n)*INT64_C(1024) * 1024)
@@ -124,21 +124,16 @@ START_TEST(writes_sizes_as_people_do)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("progress");
     TCase *tcase = tcase_create("progress");
-    SRunner *runner = srunner_create(suite);
-    int failed;
 
     tcase_add_loop_test(tcase, says_where_the_run_stands, 0, sizeof LINES / sizeof LINES[0]);
     tcase_add_loop_test(tcase, writes_durations_as_people_do, 0,
                         sizeof DURATIONS / sizeof DURATIONS[0]);
     tcase_add_loop_test(tcase, writes_sizes_as_people_do, 0, sizeof SIZES / sizeof SIZES[0]);
     suite_add_tcase(suite, tcase);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

@@ -1,10 +1,11 @@
 /* Messages between arrival and apply. */
 #include "phase/queue.h"
 
-#include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "unit.h"
 
 enum { MEGABYTE = 1024 * 1024 };
 
@@ -251,13 +252,11 @@ START_TEST(taking_back_works_where_a_block_begins)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("queue");
     TCase *tcase = tcase_create("queue");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tcase, an_empty_queue_gives_nothing);
     tcase_add_test(tcase, gives_messages_in_order_across_blocks);
@@ -272,9 +271,5 @@ main(void)
     tcase_add_test(tcase, a_message_that_was_read_is_not_taken_back);
     tcase_add_test(tcase, taking_back_works_where_a_block_begins);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }

@@ -1,9 +1,8 @@
 /* Changes from wal2json's messages: golden streams, and messages that no server sends. */
-#include <check.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "../golden/golden.h"
+#include "unit.h"
 
 static const char *const COLUMNS[] = {"id", "twice", "v"};
 static const bool UNSENT[] = {false, true, false};
@@ -369,15 +368,13 @@ START_TEST(peeks_at_the_kind)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("wal2json");
     TCase *golden = tcase_create("golden");
     TCase *tests = tcase_create("messages");
-    SRunner *runner = srunner_create(suite);
     int cases = golden_case_count();
-    int failed;
 
     suite_add_tcase(suite, golden);
     tcase_set_timeout(golden, 60);
@@ -405,8 +402,5 @@ main(void)
     tcase_add_test(tests, reads_positions);
     tcase_add_test(tests, reads_commit_times);
     tcase_add_test(tests, peeks_at_the_kind);
-    srunner_run_all(runner, CK_ENV);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+    return suite;
 }
