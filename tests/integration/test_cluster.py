@@ -22,9 +22,9 @@ HERE = Path(__file__).parent
 # -- scripts/cluster ------------------------------------------------------------------------------
 
 def test_cluster_starts_quickly_with_the_settings_asked_for(new_server):
-    begun = time.monotonic()
+    before = os.times()
     one = new_server(settings={"work_mem": "5MB", "application_name": "it's"}, fast=True)
-    took = time.monotonic() - begun
+    after = os.times()
     with one.connect() as conn:
         def show(name):
             return conn.execute(f"show {name}").fetchone()[0]
@@ -33,12 +33,8 @@ def test_cluster_starts_quickly_with_the_settings_asked_for(new_server):
         assert show("wal_level") == "logical"
         assert show("max_replication_slots") == "20"
         assert show("autovacuum") == "on"
-    assert took < 3
-
-
-def test_cluster_keeps_fsync_unless_asked(server):
-    with server.connect() as conn:
-        assert conn.execute("show fsync").fetchone()[0] == "on"
+    # of processor time, for others may be at work as well
+    assert sum(after[2:4]) - sum(before[2:4]) < 3
 
 
 @pytest.mark.parametrize("plugin", ["pgoutput", "test_decoding", "wal2json"])
@@ -65,9 +61,22 @@ def test_clusters_live_side_by_side_and_leave_nothing(tmp_path):
             psycopg.connect(host="127.0.0.1", port=one.port, user="postgres")
 
 
+def test_cluster_that_its_owner_left_behind_is_removed(new_server):
+    with subprocess.Popen(["sleep", "600"]) as owner:
+        left = Server.start(fast=True, owner=owner.pid)
+        new_server(fast=True)
+        left.connect().close()
+        owner.kill()
+    new_server(fast=True)
+    assert not os.path.exists(left.description["dir"])
+    with pytest.raises(psycopg.OperationalError):
+        psycopg.connect(host="127.0.0.1", port=left.port, user="postgres")
+
+
 def test_cluster_survives_a_crash(new_server, new_db):
     one = new_server()
     own = new_db(one)
+    assert own.query_one("show fsync") == "on", "it was not asked to be fast"
     own.execute("create table t as select generate_series(1, 10) as id")
     one.halt("immediate")
     with pytest.raises(psycopg.OperationalError):

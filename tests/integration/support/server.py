@@ -33,9 +33,11 @@ class Server:
         self.description = description or {}
 
     @classmethod
-    def start(cls, major="15", settings=None, fast=False):
-        """Make and start a cluster.  `settings`: a dict of server settings."""
-        args = ["start", "--major", str(major)] + (["--fast"] if fast else [])
+    def start(cls, major="15", settings=None, fast=False, owner=None):
+        """Make and start a cluster.  `settings`: a dict of server settings; `owner`: the process
+        without which it has no use, ourselves if not given."""
+        args = ["start", "--major", str(major), "--owner", str(owner or os.getpid())]
+        args += ["--fast"] if fast else []
         # our own look-ups in the catalogs would spend their time on compiling
         for name, value in {"jit": "off", **(settings or {})}.items():
             args += ["-c", f"{name}={value}"]
