@@ -13,18 +13,25 @@ pytest.register_assert_rewrite("support.database", "support.walter", "support.lo
 # pylint: disable=wrong-import-position
 from support.database import Database   # noqa: E402
 from support.server import Server       # noqa: E402
+from support.turns import run_by_turns  # noqa: E402
 from support.walter import Walter       # noqa: E402
 
 
 @pytest.fixture(scope="session")
-def server():
-    """The server that most tests share."""
+def shared_server():
+    """The server that most tests share; without fsync, for none of them makes it crash."""
     if os.environ.get("WALTER_TEST_PORT"):
         shared = Server.external()
     else:
-        shared = Server.start(os.environ.get("WALTER_TEST_MAJOR", "15"))
+        shared = Server.start(os.environ.get("WALTER_TEST_MAJOR", "15"), fast=True)
     yield shared
     shared.remove()
+
+
+@pytest.fixture(scope="session")
+def server(shared_server):
+    """The same; some modules put another one, or more on it, in its place."""
+    return shared_server
 
 
 @pytest.fixture
@@ -77,6 +84,16 @@ def walter(db):
     runner = Walter(db)
     yield runner
     runner.cleanup()
+
+
+def pytest_addoption(parser):
+    parser.addoption("--turns", metavar="LIST", help="run the test files named in LIST, one after"
+                     " the other, as long as another pytest with the same LIST has not taken them")
+
+
+def pytest_runtestloop(session):
+    turns = session.config.getoption("--turns")
+    return run_by_turns(session, turns) if turns else None
 
 
 def pytest_configure(config):

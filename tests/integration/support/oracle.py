@@ -16,7 +16,6 @@ from psycopg import sql
 from .database import Database
 from .dump import diff, fingerprint, schema_dump
 from .hold import held_copy
-from .server import Server
 from .walter import Walter
 
 # Roles that cases may name; OWNER has the least that a run needs.
@@ -114,16 +113,11 @@ def named(cases):
 
 
 @pytest.fixture(scope="module", name="server")
-def oracle_server():
-    """A server without fsync, because cases are many and none is about crashes; with the roles."""
-    if os.environ.get("WALTER_TEST_PORT"):
-        server = Server.external()
-    else:
-        server = Server.start(os.environ.get("WALTER_TEST_MAJOR", "15"), fast=True)
-    make_roles(server)
-    yield server
-    drop_roles(server)
-    server.remove()
+def oracle_server(shared_server):
+    """The shared server, with the roles."""
+    make_roles(shared_server)
+    yield shared_server
+    drop_roles(shared_server)
 
 
 @pytest.fixture(scope="module", name="databases")
