@@ -13,7 +13,7 @@ typedef struct KnownStatement {
     bool prepared;
 } KnownStatement;
 
-enum { KNOWN_STATEMENTS_MAX = 32 };
+enum { KNOWN_STATEMENTS_MAX = 128 };
 
 struct Conn {
     PGconn *pg;
