@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "ctl/orphans.h"
 #include "pg/sql.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
@@ -280,9 +281,9 @@ remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *
     return state_end_run(conn, names, !is_swapped(phase), err);
 }
 
-/* What is left, where not all of it could be removed: by name, for the operator to know. */
-static void
-tell_what_is_left(Conn *conn, const RunNames *names)
+/* One row: what is left of a run, by name. */
+static bool
+find_what_is_left(Conn *conn, const RunNames *names, Rows **rows, Err *err)
 {
     static const char SQL[] =
         "select coalesce(pg_catalog.string_agg(what, ', '), '') from ("
@@ -301,10 +302,18 @@ tell_what_is_left(Conn *conn, const RunNames *names)
     const char *const params[] = {names->slot,   names->publication, names->shadow_schema,
                                   names->schema, names->fence,       names->position,
                                   NULL};
+
+    return query_one(conn, SQL, params, rows, err);
+}
+
+/* Where not all of it could be removed, the operator is told what there is. */
+static void
+tell_what_is_left(Conn *conn, const RunNames *names)
+{
     AUTO(Rows) *rows = NULL;
     Err ignored = {0};
 
-    if (conn_is_lost(conn) || !query_one(conn, SQL, params, &rows, &ignored)) {
+    if (conn_is_lost(conn) || !find_what_is_left(conn, names, &rows, &ignored)) {
         err_clear(&ignored);
         return;
     }
@@ -419,7 +428,10 @@ clean_up_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *
     if (strcmp(run->phase, "done") != 0) {
         if (!cleanup_remove(loop, target, &run->names, 0, err))
             return false;
-        log_info("run %s on %s is removed", run->names.run, run->table);
+        if (orphans_is_one(run))
+            log_info("run %s is removed", run->names.run);
+        else
+            log_info("run %s on %s is removed", run->names.run, run->table);
     }
     return finish_run(loop, target, run, arena, err);
 }
@@ -434,7 +446,8 @@ remove_dead(Loop *loop, const ConnTarget *target, const RunRecord *runs, int cou
 
         if (runs[i].alive || clean_up_run(loop, target, &runs[i], arena, &failed))
             continue;
-        err_wrap(&failed, "cleaning up run %s on %s", runs[i].names.run, runs[i].table);
+        err_wrap(&failed, "cleaning up run %s%s%s", runs[i].names.run,
+                 orphans_is_one(&runs[i]) ? "" : " on ", runs[i].table);
         if (failed.kind == ERR_REFUSED)
             err_hint(&failed, "Run it as the role that ran the migration, or as a superuser.");
         if (err->kind == ERR_NONE)
@@ -460,12 +473,26 @@ show_machinery(const RunRecord *run)
     printf("  helper tables      %s, %s\n", run->names.fence, run->names.position);
 }
 
+/* What has the run's names, for there is no record of what it made. */
+static bool
+show_orphan(Conn *conn, const RunNames *names, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!find_what_is_left(conn, names, &rows, err))
+        return false;
+    printf("  left               %s\n", rows_text(rows, 0, 0));
+    return true;
+}
+
 static bool
 show_dead(Conn *conn, const RunRecord *run, Arena *arena, Err *err)
 {
     const char **todo;
     int count;
 
+    if (orphans_is_one(run))
+        return show_orphan(conn, &run->names, err);
     printf("  statement          %s\n", run->statement);
     if (strcmp(run->phase, "swapped") == 0)
         printf("  the swap has happened: %s has its new definition, and the old table stays in"
@@ -489,8 +516,12 @@ show_runs(Conn *conn, const RunRecord *runs, int count, Arena *arena, int *dead,
     for (int i = 0; i < count; i++) {
         const RunRecord *run = &runs[i];
 
-        printf("run %s on %s, begun %s, phase %s: %s\n", run->names.run, run->table,
-               run->started_at, run->phase, run->alive ? "alive, left alone" : "dead");
+        if (orphans_is_one(run))
+            printf("run %s, whose record in walter.run is gone", run->names.run);
+        else
+            printf("run %s on %s, begun %s, phase %s", run->names.run, run->table, run->started_at,
+                   run->phase);
+        printf(": %s\n", run->alive ? "alive, left alone" : "dead");
         if (run->alive)
             continue;
         (*dead)++;
@@ -510,6 +541,25 @@ has_unfinished(const RunRecord *runs, int count)
     return false;
 }
 
+/* All that there is to know of, and all that there is without being known of. */
+static bool
+list_runs(Conn *control, Arena *arena, RunRecord **runs, int *count, Err *err)
+{
+    RunRecord *known;
+    RunRecord *orphans;
+    int known_count;
+    int orphan_count;
+
+    if (!state_list_unfinished(control, arena, &known, &known_count, err) ||
+        !orphans_list(control, arena, &orphans, &orphan_count, err))
+        return false;
+    *count = known_count + orphan_count;
+    *runs = arena_alloc(arena, sizeof **runs * (size_t)(*count + 1));
+    for (int i = 0; i < *count; i++)
+        (*runs)[i] = i < known_count ? known[i] : orphans[i - known_count];
+    return true;
+}
+
 static bool
 cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Arena *arena, Err *err)
 {
@@ -519,7 +569,7 @@ cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Aren
     int count;
     int dead;
 
-    if (control == NULL || !state_list_unfinished(control, arena, &runs, &count, err) ||
+    if (control == NULL || !list_runs(control, arena, &runs, &count, err) ||
         !show_runs(control, runs, count, arena, &dead, err))
         return false;
     if (dead == 0) {

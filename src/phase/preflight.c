@@ -5,6 +5,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "ctl/orphans.h"
 #include "pg/dependents.h"
 #include "pg/sql.h"
 #include "pg/tree.h"
@@ -191,6 +192,23 @@ check_leftovers(Migration *run, Err *err)
     return true;
 }
 
+/* A slot that nobody reads keeps WAL until the disk is full; who made it may not know any more. */
+static bool
+warn_of_orphans(Migration *run, Err *err)
+{
+    RunRecord *runs;
+    int count;
+
+    if (!orphans_list(run->control, run->arena, &runs, &count, err))
+        return false;
+    for (int i = 0; i < count; i++)
+        if (!runs[i].alive)
+            log_warning("run %s has left something, perhaps a slot that holds back WAL, and its "
+                        "record is gone: walter cleanup shows and removes it",
+                        runs[i].names.run);
+    return true;
+}
+
 static bool
 check_actions(const Migration *run, Err *err)
 {
@@ -297,7 +315,7 @@ check_all(Migration *run, Err *err)
     return migration_limit_lock_waits(run->control, err) && check_direct(run, err) &&
            read_role(run, err) && find_table(run, err) && run_checks(run, CHECKS_SERVER, err) &&
            run_checks(run, CHECKS_FIRST, err) && check_leftovers(run, err) &&
-           preflight_read_table(run, err) && check_actions(run, err) &&
+           warn_of_orphans(run, err) && preflight_read_table(run, err) && check_actions(run, err) &&
            state_lock_table(run->control, run->original.oid, err) && show_estimate(run, err);
 }
 

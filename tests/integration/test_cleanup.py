@@ -303,3 +303,19 @@ def test_state_dropped_during_the_run(db, walter):
     assert "all of it is removed, and public.t is as it was" in result.stderr
     assert_removed(db)
     walter.perform("alter table t alter n type bigint")
+
+
+def test_record_gone_after_the_run(db, other, walter):
+    """A dead run whose schema walter was dropped is found by its names, and a live one is spared."""
+    with held_in("catch-up", walter, other, superuser=db) as run:
+        db.execute("drop schema walter cascade")
+        assert "alive, left alone" in walter.run("cleanup", "--yes").stdout
+        run.kill()
+        wait_until_dead(db)
+        shown = walter.run("cleanup").stdout
+        assert re.search(r"^run [0-9a-f]{8}, whose record in walter.run is gone: dead$", shown,
+                         re.MULTILINE)
+        assert "replication slot" in shown and "publication" in shown and "schema" in shown
+        walter.run("cleanup", "--yes")
+        assert_removed(db)
+    assert "nothing to clean up" in walter.run("cleanup").stdout
