@@ -96,8 +96,8 @@ const Option OPTIONS[] = {
      .commands = FOR_PERFORM, FIELD(parallel_workers), .initial = -1, .min = 0, .max = 1024,
      .value_name = "N", .initial_text = "a share of the server's",
      .help = "Each index build may have so many processes of the server to help it. Without this, "
-             "the server's max_parallel_maintenance_workers are divided among the builds that go "
-             "on at the same time."},
+             "the server's max_parallel_maintenance_workers help a build that is alone, and builds "
+             "that go on at the same time share them."},
     {.name = "max-rate", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(max_rate), .initial = 0, .min = 0,
      .max = INT64_C(1) << 40, .value_name = "BYTES",

@@ -24,7 +24,7 @@ struct IndexBuild {
     Builder *builders;
     int builder_count;
     int next_index;   /* in definition.indexes */
-    int most_workers; /* that all builds together may have, or each of them where it was asked for */
+    int most_workers; /* of a build that is alone, or of each where that was asked for */
     bool finished;    /* constraints and VACUUM are done */
 };
 
@@ -109,8 +109,8 @@ index_leave(Migration *run)
 }
 
 /*
- * The workers of a build that begins now: a share, for the others that go on beside it have theirs.
- * Whoever is alone has all of them.
+ * The workers of a build that begins now.  All builds that go on at once take as many processes as
+ * one that is alone; several of them are parallel already.
  */
 static int
 share_workers(const Migration *run)
@@ -123,7 +123,9 @@ share_workers(const Migration *run)
         return build->most_workers;
     for (int i = 0; i < build->builder_count; i++)
         at_once += build->builders[i].busy ? 1 : 0;
-    return build->most_workers / (at_once < jobs ? at_once : jobs);
+    if (at_once > jobs)
+        at_once = jobs;
+    return (build->most_workers + 1) < at_once ? 0 : (build->most_workers + 1) / at_once - 1;
 }
 
 static bool

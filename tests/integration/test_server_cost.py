@@ -19,20 +19,20 @@ def fill(db, rows):
 # What is in flight must fit into the memory that a decoder has for it, whatever the rows are like:
 # shape: (definition, rows, logical_decoding_work_mem, jobs, transactions at least)
 SHAPES = {
-    "narrow": (NARROW, "insert into t select i, i % 7 from generate_series(1, 1000000) i",
+    "narrow": (NARROW, "insert into t select i, i % 7 from generate_series(1, 600000) i",
                "64MB", 8, 10),
     "wide": (NARROW + "alter table t add filler text; alter table t alter filler set storage plain",
-             "insert into t select i, i, repeat('x', 2000) from generate_series(1, 30000) i",
-             "64MB", 4, 6),
+             "insert into t select i, i, repeat('x', 2000) from generate_series(1, 12000) i",
+             "16MB", 4, 6),
     "out of line": (
         NARROW + "alter table t add filler text; alter table t alter filler set storage external",
-        "insert into t select i, i, repeat('x', 20000) from generate_series(1, 4000) i",
-        "64MB", 2, 4),
+        "insert into t select i, i, repeat('x', 20000) from generate_series(1, 1500) i",
+        "16MB", 2, 4),
     # some blocks of the table have hundreds of times as much out of line as the others
     "mixed": (
         NARROW + "alter table t add filler text; alter table t alter filler set storage external",
-        "insert into t select i, i, case when i between 20000 and 20100 then repeat('x', 1000000)"
-        " end from generate_series(1, 40000) i", "64MB", 1, 2),
+        "insert into t select i, i, case when i between 9000 and 9039 then repeat('x', 1000000)"
+        " end from generate_series(1, 20000) i", "16MB", 1, 3),
     "little memory": (NARROW, "insert into t select i, i from generate_series(1, 30000) i",
                       "64kB", 2, 100),
     # no binary format for one of the columns
@@ -149,6 +149,31 @@ def test_the_index_that_takes_longest_is_built_first(db, walter):
         pid = wait_for_session(db, "index", "state = 'active' and query ~ '^CREATE INDEX'")
         assert "z_long" in db.query_one("select query from pg_stat_activity where pid = %s", [pid])
     run.finish()
+
+
+# An index whose building tells what it was given.
+TELLING_INDEX = """
+    create table t (id int primary key, n int);
+    insert into t select i, i from generate_series(1, 20) i;
+    create sequence memory; create sequence workers minvalue 0;
+    create function tell(n int) returns int immutable language plpgsql as $$ begin
+        perform setval('public.memory', pg_size_bytes(current_setting('maintenance_work_mem')));
+        perform setval('public.workers', current_setting('max_parallel_maintenance_workers')::int);
+        return n;
+    end $$;
+    create index on t (tell(n));
+"""
+
+
+def test_what_an_index_build_is_given(db, walter):
+    db.execute(TELLING_INDEX)
+    given = "select m.last_value, w.last_value from memory m, workers w"
+    default = db.query_one(given)
+    assert default != (2 << 20, 1)
+    walter.perform(ALTER, "--maintenance-work-mem=2MB", "--parallel-workers=1")
+    assert db.query_one(given) == (2 << 20, 1)
+    walter.perform("alter table t alter id type int", "--jobs=1")
+    assert db.query_one(given) == default
 
 
 def copy_seconds(run):
