@@ -87,6 +87,17 @@ const Option OPTIONS[] = {
      .commands = FOR_PERFORM, FIELD(jobs), .initial = 0, .min = 1, .max = 32, .value_name = "N",
      .initial_text = "2, and 1 while others write",
      .help = "So many copy connections and index builds work at the same time."},
+    {.name = "maintenance-work-mem", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(maintenance_work_mem), .initial = 0, .min = 1024 * 1024,
+     .max = INT64_C(2147483647) * 1024, .value_name = "BYTES",
+     .initial_text = "the server's setting",
+     .help = "Memory for one index build; as many builds as --jobs says take it at the same time."},
+    {.name = "parallel-workers", .letters = "", .type = OPTION_NUMBER, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(parallel_workers), .initial = -1, .min = 0, .max = 1024,
+     .value_name = "N", .initial_text = "a share of the server's",
+     .help = "Each index build may have so many processes of the server to help it. Without this, "
+             "the server's max_parallel_maintenance_workers help a build that is alone, and builds "
+             "that go on at the same time share them."},
     {.name = "max-rate", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(max_rate), .initial = 0, .min = 0,
      .max = INT64_C(1) << 40, .value_name = "BYTES",

@@ -47,11 +47,13 @@ typedef struct Settings {
     bool yes;                          /* do not ask */
 
     /* speed */
-    int jobs;                 /* copy pipes and index builds at a time, 1..32; 0 = see others.h */
-    int64_t max_rate;         /* of the copy, bytes per second, 0 = no limit */
-    int nice;                 /* percent of its time for which the copy sleeps, 0..99 */
-    int64_t pull_batch_count; /* most changes applied in one transaction, 1..1000000 */
-    int64_t delta_count;      /* cutover is tried below so many outstanding changes */
+    int jobs; /* copy pipes and index builds at a time, 1..32; 0 = see others.h */
+    int64_t maintenance_work_mem; /* bytes per index build, 0 = as the server is set */
+    int parallel_workers;         /* per index build, -1 = see index.c */
+    int64_t max_rate;             /* of the copy, bytes per second, 0 = no limit */
+    int nice;                     /* percent of its time for which the copy sleeps, 0..99 */
+    int64_t pull_batch_count;     /* most changes applied in one transaction, 1..1000000 */
+    int64_t delta_count;          /* cutover is tried below so many outstanding changes */
 
     /* the lock */
     bool kill_backends;

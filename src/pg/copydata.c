@@ -52,3 +52,11 @@ copydata_end(Conn *conn, const char *failure, Err *err)
     conn_flush(conn);
     return true;
 }
+
+void
+copydata_add_header(Buf *buf)
+{
+    static const char HEADER[19] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0";
+
+    buf_add(buf, HEADER, sizeof HEADER);
+}

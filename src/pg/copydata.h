@@ -5,6 +5,7 @@
 #ifndef WALTER_COPYDATA_H
 #define WALTER_COPYDATA_H
 
+#include "base/buf.h"
 #include "pg/query.h"
 
 typedef enum {
@@ -34,5 +35,8 @@ bool copydata_is_full(Conn *conn);
  * the result.
  */
 NODISCARD bool copydata_end(Conn *conn, const char *failure, Err *err);
+
+/* Append what a COPY IN in binary begins with. */
+void copydata_add_header(Buf *buf);
 
 #endif

@@ -154,6 +154,11 @@ const Check CHECKS_TABLE[] = {
      "       'Run ALTER TABLE ... NO INHERIT first, or use plain ALTER TABLE.'"
      "  from pg_catalog.pg_inherits i join pg_catalog.pg_class c on c.oid = i.inhrelid"
      " where (i.inhrelid = $1 or i.inhparent = $1) and not c.relispartition" UNUSED},
+    /* a staging table has two columns of our own beside those of the table */
+    {"columns", "select pg_catalog.format('%s has %s columns, and walter can follow at most 1598',"
+                "         $1::pg_catalog.regclass, pg_catalog.count(*)), 'Use plain ALTER TABLE.'"
+                "  from pg_catalog.pg_attribute a where a.attrelid = $1 and a.attnum > 0"
+                "   and not a.attisdropped having pg_catalog.count(*) > 1598" UNUSED},
     {"ownership",
      "select pg_catalog.format('role %I does not own %s', current_user, "
      "c.oid::pg_catalog.regclass),"

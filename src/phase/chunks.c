@@ -6,9 +6,6 @@
 #include "base/buf.h"
 #include "phase/tree.h"
 
-/* A decoder holds each row with about so many bytes around it. */
-static const int64_t DECODED_ROW_BYTES = 110;
-
 /* How far the copy of one leaf is. */
 typedef struct Part {
     int64_t block_count; /* when the snapshot was taken, or later */
@@ -83,7 +80,7 @@ chunks_measure(Migration *run, Chunks *chunks, int64_t most_bytes, Err *err)
     counters->blocks_copied = counters->rows_copied = 0;
     chunks->leaf = 0;
     for (int i = 0; i < chunks->leaf_count; i++) {
-        int64_t decoded_bytes = rows_int(rows, i, 1) + rows_int(rows, i, 3) * DECODED_ROW_BYTES;
+        int64_t decoded_bytes = rows_int(rows, i, 1) + rows_int(rows, i, 3) * CHUNKS_ROW_BYTES;
         bool saw_rows = chunks->parts[i].saw_rows || chunks->parts[i].rows_copied > 0;
 
         chunks->parts[i] = new_part(rows_int(rows, i, 0), decoded_bytes, most_bytes);

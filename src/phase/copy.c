@@ -26,6 +26,13 @@
  * costs it three times as much.
  */
 static const int64_t IN_FLIGHT_BYTES = 32 * INT64_C(1024) * 1024;
+
+/*
+ * Where rows are larger than the table's size makes one expect, or where the server allows less, a
+ * chunk is written in several transactions.  So much of logical_decoding_work_mem, in percent, may
+ * be in flight.
+ */
+enum { MOST_PERCENT = 75 };
 enum { BUFFER_BYTES = 128 * 1024, BLOCK_BYTES = 8192, RESTARTS_MAX = 5 };
 
 /*
@@ -38,6 +45,8 @@ typedef enum {
     WORKER_IDLE = 0,
     WORKER_OPENING,  /* both ends are told to begin */
     WORKER_PIPING,   /* rows go from one end to the other */
+    WORKER_ENDING,   /* the transaction is large enough: the writing end finishes it ... */
+    WORKER_RENEWING, /* ... and begins the next one */
     WORKER_CHECKING, /* all rows are read: are the blocks still in place? */
     WORKER_CLOSING,  /* the writing end finishes */
     WORKER_COMMITTING
@@ -51,9 +60,10 @@ typedef struct Worker {
     Chunk chunk;
     int64_t rows_read; /* in this chunk, for naming a row that does not fit */
     int64_t rows_written;
-    int64_t bytes;    /* of the chunk, as the server sends them */
-    int64_t began_us; /* ... this chunk */
-    int64_t next_us;  /* when the next one may begin */
+    int64_t bytes;      /* of the chunk, as the server sends them */
+    int64_t open_bytes; /* what a decoder has to keep of the writer's transaction */
+    int64_t began_us;   /* ... this chunk */
+    int64_t next_us;    /* when the next one may begin */
     Buf buffer;
 } Worker;
 
@@ -63,6 +73,7 @@ struct Copy {
     Chunks *chunks;
     Pace pace;
     int restarts;
+    int64_t most_open_bytes;
     const char *outputs; /* quoted list of the shadow's columns that are written */
 };
 
@@ -105,6 +116,25 @@ measure(Migration *run, Copy *copy, Err *err)
     return chunks_measure(run, copy->chunks, pace_chunk_bytes(&copy->pace, most_bytes), err);
 }
 
+/* How large may one writer's transaction become? */
+static bool
+limit_transactions(Migration *run, Copy *copy, Err *err)
+{
+    static const char SQL[] = "select pg_catalog.pg_size_bytes(pg_catalog.current_setting("
+                              "'logical_decoding_work_mem'))";
+    AUTO(Rows) *rows = NULL;
+    int64_t most_bytes;
+
+    if (!query_one(run->control, SQL, NULL, &rows, err))
+        return false;
+    most_bytes = rows_int(rows, 0, 0);
+    /* whose slot allows more may not be ours */
+    if (most_bytes > 2 * IN_FLIGHT_BYTES)
+        most_bytes = 2 * IN_FLIGHT_BYTES;
+    copy->most_open_bytes = most_bytes / 100 * MOST_PERCENT / others_most_jobs(run);
+    return true;
+}
+
 /* As many as there are chunks, but not more than jobs. */
 static int
 choose_worker_count(const Migration *run, const Copy *copy)
@@ -141,7 +171,7 @@ copy_enter(Migration *run, Err *err)
     for (int i = 0; i < run->projection.output_count; i++)
         sql_add(&outputs, "%S%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
     copy->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
-    if (!measure(run, copy, err))
+    if (!measure(run, copy, err) || !limit_transactions(run, copy, err))
         return err_wrap(err, "measuring %s", run->original.qualified);
     copy->worker_count = choose_worker_count(run, copy);
     copy->workers = mem_new((size_t)copy->worker_count, sizeof *copy->workers);
@@ -213,21 +243,27 @@ add_begin(const Migration *run, Buf *sql, bool read_only)
             read_only ? " read only" : "", run->snapshot);
 }
 
+static void
+add_write(const Migration *run, Buf *sql, const Worker *worker)
+{
+    sql_add(sql, "begin; copy %S (%S) from stdin%S",
+            run->leaves[worker->chunk.leaf].shadow_qualified, run->copy->outputs,
+            run->binary_copy ? " (format binary)" : "");
+}
+
 static bool
 start_chunk(const Migration *run, Worker *worker, Err *err)
 {
-    const char *format = run->binary_copy ? " (format binary)" : "";
-    const Leaf *leaf = &run->leaves[worker->chunk.leaf];
     BUF_AUTO(read);
     BUF_AUTO(write);
 
-    worker->rows_read = worker->bytes = 0;
+    worker->rows_read = worker->rows_written = worker->bytes = worker->open_bytes = 0;
     worker->began_us = clock_now_us();
     worker->state = WORKER_OPENING;
     if (uses_insert(run)) {
         add_begin(run, &write, false);
-        sql_add(&write, "insert into %S (%S) overriding system value ", leaf->shadow_qualified,
-                run->copy->outputs);
+        sql_add(&write, "insert into %S (%S) overriding system value ",
+                run->leaves[worker->chunk.leaf].shadow_qualified, run->copy->outputs);
         add_select(run, &write, worker);
         return query_send(worker->writer, buf_text(&write), err);
     }
@@ -237,9 +273,8 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
         buf_add_text(&read, conn_role_inputs(worker->reader));
     buf_add_text(&read, "copy (");
     add_select(run, &read, worker);
-    sql_add(&read, ") to stdout%S", format);
-    sql_add(&write, "begin; copy %S (%S) from stdin%S", leaf->shadow_qualified, run->copy->outputs,
-            format);
+    sql_add(&read, ") to stdout%S", run->binary_copy ? " (format binary)" : "");
+    add_write(run, &write, worker);
     return query_send(worker->reader, buf_text(&read), err) &&
            query_send(worker->writer, buf_text(&write), err);
 }
@@ -332,6 +367,60 @@ end_reading(Migration *run, Worker *worker, Err *err)
     return true;
 }
 
+/* The writer commits what it has; the reader goes on with the chunk, its lock and its snapshot. */
+static bool
+end_transaction(Worker *worker, Err *err)
+{
+    conn_set_reading(worker->reader, false);
+    worker->state = WORKER_ENDING;
+    return flush_buffer(worker, err) && copydata_end(worker->writer, NULL, err);
+}
+
+/* The writer has taken all that it was sent. */
+static bool
+count_written(Migration *run, Worker *worker, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_finish(worker->writer, &rows, err)) {
+        int64_t line = query_copy_line(worker->writer);
+
+        return line > 0 && name_failed_row(run, worker, worker->rows_written + line - 1, err);
+    }
+    worker->rows_written += rows_affected(rows);
+    return true;
+}
+
+static bool
+advance_ending(Migration *run, Worker *worker, Err *err)
+{
+    BUF_AUTO(sql);
+
+    if (!query_is_done(worker->writer))
+        return true;
+    if (!count_written(run, worker, err))
+        return false;
+    buf_add_text(&sql, "commit; ");
+    add_write(run, &sql, worker);
+    worker->state = WORKER_RENEWING;
+    return query_send(worker->writer, buf_text(&sql), err);
+}
+
+static bool
+advance_renewing(Migration *run, Worker *worker, Err *err)
+{
+    if (!query_is_done(worker->writer))
+        return true;
+    if (!query_finish(worker->writer, NULL, err))
+        return false;
+    run->others.own_writes++;
+    worker->open_bytes = 0;
+    if (run->binary_copy)
+        copydata_add_header(&worker->buffer);
+    worker->state = WORKER_PIPING;
+    return true;
+}
+
 static bool
 advance_piping(Migration *run, Worker *worker, Err *err)
 {
@@ -355,6 +444,9 @@ advance_piping(Migration *run, Worker *worker, Err *err)
         copydata_free(data);
         worker->rows_read++;
         worker->bytes += len;
+        worker->open_bytes += len + CHUNKS_ROW_BYTES;
+        if (worker->open_bytes >= run->copy->most_open_bytes)
+            return end_transaction(worker, err);
         if (worker->buffer.len >= BUFFER_BYTES && !flush_buffer(worker, err))
             return false;
     }
@@ -467,14 +559,11 @@ advance_checking(Migration *run, Worker *worker, Err *err)
 static bool
 advance_closing(Migration *run, Worker *worker, Err *err)
 {
-    AUTO(Rows) *rows = NULL;
-
     if (!uses_insert(run)) {
         if (!query_is_done(worker->writer))
             return true;
-        if (!query_finish(worker->writer, &rows, err))
-            return name_failed_row(run, worker, query_copy_line(worker->writer) - 1, err);
-        worker->rows_written = rows_affected(rows);
+        if (!count_written(run, worker, err))
+            return false;
     }
     worker->state = WORKER_COMMITTING;
     return query_send(worker->writer, "commit", err);
@@ -514,6 +603,10 @@ advance(Migration *run, Worker *worker, Err *err)
         return advance_opening(run, worker, err);
     case WORKER_PIPING:
         return advance_piping(run, worker, err);
+    case WORKER_ENDING:
+        return advance_ending(run, worker, err);
+    case WORKER_RENEWING:
+        return advance_renewing(run, worker, err);
     case WORKER_CHECKING:
         return advance_checking(run, worker, err);
     case WORKER_CLOSING:

@@ -17,14 +17,63 @@ static const int64_t LOOK_AGAIN_US = 10 * INT64_C(1000000);
 typedef struct Builder {
     Conn *conn;
     bool busy;
+    int workers; /* parallel workers that a build of this session may have */
 } Builder;
 
 struct IndexBuild {
     Builder *builders;
     int builder_count;
-    int next_index; /* in definition.indexes */
-    bool finished;  /* constraints and VACUUM are done */
+    int next_index;   /* in definition.indexes */
+    int most_workers; /* of a build that is alone, or of each where that was asked for */
+    bool finished;    /* constraints and VACUUM are done */
 };
+
+/* Let the session's next builds have so many parallel workers. */
+static bool
+set_workers(Builder *builder, int workers, Err *err)
+{
+    AUTO(Text) *sql = sql_build("set max_parallel_maintenance_workers to %D", (int64_t)workers);
+
+    if (workers == builder->workers)
+        return true;
+    builder->workers = workers;
+    return query_exec(builder->conn, sql, err);
+}
+
+static bool
+set_memory(const Migration *run, Conn *conn, Err *err)
+{
+    int64_t bytes = run->settings->maintenance_work_mem;
+    AUTO(Text) *sql = sql_build("set maintenance_work_mem to %D", bytes / 1024);
+
+    return bytes == 0 || query_exec(conn, sql, err);
+}
+
+static bool
+open_builder(Migration *run, Builder *builder, Err *err)
+{
+    builder->conn = migration_connect_owner(run, CONN_SQL, "index", err);
+    builder->workers = -1;
+    return builder->conn != NULL && set_memory(run, builder->conn, err);
+}
+
+/* What was asked for, else what the server is set to: it alone knows its processors. */
+static bool
+find_workers(Migration *run, Err *err)
+{
+    IndexBuild *build = run->index;
+    AUTO(Rows) *rows = NULL;
+
+    build->most_workers = run->settings->parallel_workers;
+    if (build->most_workers >= 0)
+        return true;
+    if (!query_one(build->builders[0].conn,
+                   "select pg_catalog.current_setting('max_parallel_maintenance_workers')", NULL,
+                   &rows, err))
+        return false;
+    build->most_workers = (int)rows_int(rows, 0, 0);
+    return true;
+}
 
 bool
 index_enter(Migration *run, Err *err)
@@ -37,14 +86,12 @@ index_enter(Migration *run, Err *err)
     run->indexes = INDEXES_BUILDING;
     build->builder_count = count < 1 ? 1 : count;
     build->builders = mem_new((size_t)build->builder_count, sizeof *build->builders);
-    for (int i = 0; i < build->builder_count; i++) {
-        build->builders[i].conn = migration_connect_owner(run, CONN_SQL, "index", err);
-        if (build->builders[i].conn == NULL)
+    for (int i = 0; i < build->builder_count; i++)
+        if (!open_builder(run, &build->builders[i], err))
             return false;
-    }
     log_info("building %d index%s, %d at a time", run->definition.indexes.count,
              run->definition.indexes.count == 1 ? "" : "es", build->builder_count);
-    return true;
+    return find_workers(run, err);
 }
 
 void
@@ -59,6 +106,37 @@ index_leave(Migration *run)
     free(build->builders);
     free(build);
     run->index = NULL;
+}
+
+/*
+ * The workers of a build that begins now.  All builds that go on at once take as many processes as
+ * one that is alone; several of them are parallel already.
+ */
+static int
+share_workers(const Migration *run)
+{
+    const IndexBuild *build = run->index;
+    int jobs = others_jobs(run);
+    int at_once = run->definition.indexes.count - build->next_index;
+
+    if (run->settings->parallel_workers >= 0)
+        return build->most_workers;
+    for (int i = 0; i < build->builder_count; i++)
+        at_once += build->builders[i].busy ? 1 : 0;
+    if (at_once > jobs)
+        at_once = jobs;
+    return (build->most_workers + 1) < at_once ? 0 : (build->most_workers + 1) / at_once - 1;
+}
+
+static bool
+begin_next(Migration *run, Builder *builder, Err *err)
+{
+    IndexBuild *build = run->index;
+
+    if (!set_workers(builder, share_workers(run), err))
+        return false;
+    builder->busy = true;
+    return query_send(builder->conn, run->definition.indexes.items[build->next_index++], err);
 }
 
 /* Give the builder something to do, or take what it has done. */
@@ -78,8 +156,7 @@ advance(Migration *run, Builder *builder, Err *err)
     }
     if (build->next_index == indexes->count || builder - build->builders >= others_jobs(run))
         return true;
-    builder->busy = true;
-    return query_send(builder->conn, indexes->items[build->next_index++], err);
+    return begin_next(run, builder, err);
 }
 
 /* Run it; where somebody keeps it from its lock, say who, and go on waiting. */
@@ -116,6 +193,8 @@ finish(Migration *run, Err *err)
     Conn *conn = run->index->builders[0].conn;
     AUTO(Text) *vacuum = sql_build("vacuum (analyze) %S", run->shadow_qualified);
 
+    if (!set_workers(&run->index->builders[0], run->index->most_workers, err))
+        return false;
     for (int i = 0; i < run->definition.constraints.count; i++)
         if (!run_watched(run, conn, run->definition.constraints.items[i], err))
             return err_wrap(err, "adding a constraint");

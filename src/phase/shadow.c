@@ -18,7 +18,7 @@
 #include "phase/migration.h"
 #include "phase/tree.h"
 
-enum { REHEARSALS_MAX = 100 };
+enum { REHEARSALS_MAX = 100, COLUMNS_MAX = 1600 };
 
 /* A statement of the operator's is judged by the server; what it says is a refusal, not our bug. */
 static bool
@@ -312,6 +312,17 @@ length_without_semicolon(const char *text)
     return len;
 }
 
+/* A view cannot have more, and has one of ours. */
+static bool
+check_width(const Migration *run, Err *err)
+{
+    if (run->projection.output_count < COLUMNS_MAX)
+        return true;
+    err_set(err, ERR_REFUSED, "the altered table has %d columns, and walter can fill at most %d",
+            run->projection.output_count, COLUMNS_MAX - 1);
+    return err_hint(err, "Use plain ALTER TABLE.");
+}
+
 /*
  * Let the server resolve every name in the projection once: as a view's definition it comes back
  * fully qualified, and means the same under the pinned search_path.
@@ -331,6 +342,8 @@ resolve_projection(Migration *run, Conn *conn, Err *err)
         sql_add(&create, "%I, ", run->projection.outputs[i].name);
     sql_add(&create, "%I) as %S%S%S", run->projection.seq, run->projection.head, mark,
             run->projection.tail);
+    if (!check_width(run, err))
+        return false;
     if (!think_as_operator(run, conn, err) || !query_exec(conn, buf_text(&create), err))
         return refuse(err);
     if (!think_as_walter(conn, err) ||

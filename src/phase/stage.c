@@ -28,18 +28,25 @@ choose_name(Migration *run, const char *base)
 }
 
 /* A generated column depends on whatever its expression uses: taken as all columns. */
-static const bool *
+static UseList
 resolve_uses(Migration *run, const bool *uses)
 {
-    size_t count = (size_t)run->original.column_count;
-    bool *resolved = arena_alloc(run->arena, count * sizeof *resolved);
-    bool any = false;
+    const TableShape *original = &run->original;
+    UseList list = {0};
+    bool all = false;
 
-    for (size_t i = 0; i < count; i++)
-        any = any || (uses[i] && run->original.columns[i].generated);
-    for (size_t i = 0; i < count; i++)
-        resolved[i] = !run->original.columns[i].generated && (uses[i] || any);
-    return resolved;
+    for (int i = 0; i < original->column_count; i++) {
+        all = all || (uses[i] && original->columns[i].generated);
+        list.count += uses[i] ? 1 : 0;
+    }
+    if (all)
+        list.count = original->column_count;
+    list.columns = arena_alloc(run->arena, (size_t)(list.count + 1) * sizeof *list.columns);
+    list.count = 0;
+    for (int i = 0; i < original->column_count; i++)
+        if ((uses[i] || all) && !original->columns[i].generated)
+            list.columns[list.count++] = i;
+    return list;
 }
 
 /* The columns of a staging table behind the two of ours; also fills the lists in `stage`. */
@@ -82,12 +89,9 @@ describe_uses(Stage *stage)
 
     stage->uses = arena_alloc(run->arena, bytes);
     for (int i = 0; i < projection->output_count; i++) {
-        int used = 0;
-
         stage->uses[i] = resolve_uses(run, projection->outputs[i].uses);
-        for (int j = 0; j < run->original.column_count; j++)
-            used += stage->uses[i][j] ? 1 : 0;
-        stage->may_mix = stage->may_mix || (used > 1 && !projection->outputs[i].is_new);
+        stage->may_mix =
+            stage->may_mix || (stage->uses[i].count > 1 && !projection->outputs[i].is_new);
     }
 }
 

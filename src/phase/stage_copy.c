@@ -187,7 +187,6 @@ stage_add_row(Stage *stage, int seq, int set, const Datum *row, Err *err)
 bool
 stage_begin_copy(Stage *stage, const char *table, Err *err)
 {
-    static const char HEADER[19] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0";
     BUF_AUTO(sql);
 
     stage_add_copy_settings(stage, &sql);
@@ -195,7 +194,7 @@ stage_begin_copy(Stage *stage, const char *table, Err *err)
             stage->set_name, stage->columns, stage_copy_format(stage));
     buf_clear(&stage->data);
     if (stage->run->binary_stream)
-        buf_add(&stage->data, HEADER, sizeof HEADER);
+        copydata_add_header(&stage->data);
     return query_exec(stage->conn, buf_text(&sql), err);
 }
 

@@ -155,6 +155,15 @@ send_keys(Stage *stage, Conn *reader, const FillWork *work, Err *err)
            pipe_rows(stage->conn, buf_text(&out), reader, buf_text(&in), err);
 }
 
+static bool
+has_use(const UseList *uses, int column)
+{
+    for (int i = 0; i < uses->count; i++)
+        if (uses->columns[i] == column)
+            return true;
+    return false;
+}
+
 /* Does a mixed output depend on the column?  Sent or not, all its columns must be of one version. */
 static bool
 is_read(const Stage *stage, const FillWork *work, int column)
@@ -162,7 +171,7 @@ is_read(const Stage *stage, const FillWork *work, int column)
     if (!stage_is_sent(stage, column))
         return false;
     for (int i = 0; i < stage->run->projection.output_count; i++)
-        if (stage->uses[i][column] && stage_use_of(stage, i, &work->brought) == USE_MIXED)
+        if (has_use(&stage->uses[i], column) && stage_use_of(stage, i, &work->brought) == USE_MIXED)
             return true;
     return false;
 }

@@ -19,6 +19,12 @@
 
 typedef struct Prepared Prepared;
 
+/* Columns of the original, most often one. */
+typedef struct UseList {
+    int *columns;
+    int count;
+} UseList;
+
 struct Stage {
     Migration *run;
     Conn *conn;
@@ -28,7 +34,7 @@ struct Stage {
     const char *columns;  /* ", " and the quoted columns that COPY fills, behind the two of ours */
     const char *names;    /* all the original's columns, quoted, each with ", " behind it */
     const char **key_equal; /* per key column of the original: "operator(pg_catalog.=)" */
-    const bool **uses;      /* per output: what it depends on, generated columns resolved */
+    UseList *uses;          /* per output: what it depends on, generated columns resolved */
     bool may_mix;           /* some output can depend on sent and on unsent columns at once */
     StageBatch batch;
     bool is_visible; /* a new snapshot of the reader sees all that the batch came from */

@@ -97,15 +97,15 @@ is_key_output(const Stage *stage, int output)
 Use
 stage_use_of(const Stage *stage, int output, const Brought *brought)
 {
+    const UseList *uses = &stage->uses[output];
     int sent = 0;
-    int unsent = 0;
+    int unsent;
 
     if (stage->run->projection.outputs[output].is_new)
         return USE_NOTHING;
-    for (int i = 0; i < stage->key.column_count; i++) {
-        sent += stage->uses[output][i] && brought->present[i] ? 1 : 0;
-        unsent += stage->uses[output][i] && !brought->present[i] ? 1 : 0;
-    }
+    for (int i = 0; i < uses->count; i++)
+        sent += brought->present[uses->columns[i]] ? 1 : 0;
+    unsent = uses->count - sent;
     if (unsent > 0 && (sent > 0 || (brought->changes_key && unsent > 1)))
         return USE_MIXED;
     return sent > 0 ? USE_SENT : unsent > 0 ? USE_UNSENT : USE_NOTHING;

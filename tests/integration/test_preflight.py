@@ -61,6 +61,10 @@ TABLE_CASES = {
         ("create table t (id int primary key, n int); create table c () inherits (t)", ALTER,
          "public.t is inherited by public.c", "NO INHERIT first"),
     ],
+    "columns": [
+        (f"create table t (id int primary key, {', '.join(f'c{n} int' for n in range(1598))})",
+         "alter table t alter c1 type bigint", "public.t has 1599 columns", "plain ALTER TABLE"),
+    ],
     "identity": [
         ("create table t (id int, n int)", ALTER, "public.t has no primary key", "Add a primary key"),
         ("create table t (id int primary key deferrable, n int)", ALTER,

@@ -1,7 +1,9 @@
 """What a run asks of the server beyond the work itself, and what it may not save there."""
 import re
 
-from support.hold import held_build
+import pytest
+
+from support.hold import held_build, held_cutover
 from support.pgbench import PgBench
 from support.wait import wait_for_session, wait_until
 
@@ -14,21 +16,67 @@ def fill(db, rows):
     db.execute("vacuum analyze t")
 
 
-def test_the_copy_does_not_spill_other_slots(db, walter):
-    """Every slot of the database decodes the copy; a million rows in flight would go to disk."""
-    fill(db, 1_000_000)
+# What is in flight must fit into the memory that a decoder has for it, whatever the rows are like:
+# shape: (definition, rows, logical_decoding_work_mem, jobs, transactions at least)
+SHAPES = {
+    "narrow": (NARROW, "insert into t select i, i % 7 from generate_series(1, 600000) i",
+               "64MB", 8, 10),
+    "wide": (NARROW + "alter table t add filler text; alter table t alter filler set storage plain",
+             "insert into t select i, i, repeat('x', 2000) from generate_series(1, 12000) i",
+             "16MB", 4, 6),
+    "out of line": (
+        NARROW + "alter table t add filler text; alter table t alter filler set storage external",
+        "insert into t select i, i, repeat('x', 20000) from generate_series(1, 1500) i",
+        "16MB", 2, 4),
+    # some blocks of the table have hundreds of times as much out of line as the others
+    "mixed": (
+        NARROW + "alter table t add filler text; alter table t alter filler set storage external",
+        "insert into t select i, i, case when i between 9000 and 9039 then repeat('x', 1000000)"
+        " end from generate_series(1, 20000) i", "16MB", 1, 3),
+    "little memory": (NARROW, "insert into t select i, i from generate_series(1, 30000) i",
+                      "64kB", 2, 100),
+    # no binary format for one of the columns
+    "as text": (NARROW + "alter table t add a aclitem",
+                "insert into t select i, i, 'postgres=r/postgres' from generate_series(1, 20000) i",
+                "64kB", 4, 100),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_copy_spills_no_slot(db, walter, shape):
+    """Every slot of the database decodes the copy, ours too, and none may need the disk for it."""
+    definition, rows, memory, jobs, transactions = SHAPES[shape]
+    db.execute(f"alter database {db.name} set logical_decoding_work_mem = '{memory}'")
+    db.execute(definition)
+    db.execute(rows)
+    db.execute("vacuum analyze t")
+    before = db.query_one("select count(*), sum(id), sum(n), sum(hashtext(t::text)) from t")
     db.execute("create publication nothing")
     db.execute("select pg_create_logical_replication_slot('other', 'pgoutput')")
     try:
-        walter.perform(ALTER, "--jobs=8")
-        db.execute("select count(*) from pg_logical_slot_peek_binary_changes("
-                   "'other', null, null, 'proto_version', '1', 'publication_names', 'nothing')")
-        transactions, spilled = db.query_one(
-            "select total_txns, spill_txns from pg_stat_get_replication_slot('other')")
+        with held_cutover(walter, ALTER, f"--jobs={jobs}") as run:
+            with db.connect() as decoder:
+                decoder.execute("select count(*) from pg_logical_slot_peek_binary_changes("
+                                "'other', null, null, 'proto_version', '1', 'publication_names',"
+                                " 'nothing')")
+            slots = db.query(
+                "select r.slot_name, s.total_txns, s.spill_txns, s.spill_bytes"
+                "  from pg_replication_slots r, pg_stat_get_replication_slot(r.slot_name) s"
+                " where r.database = current_database()")
+        run.finish()
     finally:
         db.execute("select pg_drop_replication_slot('other')")
-    assert transactions > 10
-    assert spilled == 0
+    assert len(slots) == 2
+    assert [slot for slot in slots if slot[2:] != (0, 0) or slot[1] < transactions] == []
+    assert db.query_one("select count(*), sum(id), sum(n), sum(hashtext(t::text)) from t") == before
+
+
+def test_a_row_of_a_later_transaction_is_named(db, walter):
+    """A chunk that is written in several transactions counts its rows through all of them."""
+    db.execute(f"alter database {db.name} set logical_decoding_work_mem = '64kB'")
+    fill(db, 20_000)
+    result = walter.perform("alter table t add check (id <> 17123)", check=3)
+    assert "(id)=(17123)" in result.stderr
 
 
 def test_a_crash_after_the_swap_loses_nothing(new_server, new_db, walter):
@@ -101,6 +149,31 @@ def test_the_index_that_takes_longest_is_built_first(db, walter):
         pid = wait_for_session(db, "index", "state = 'active' and query ~ '^CREATE INDEX'")
         assert "z_long" in db.query_one("select query from pg_stat_activity where pid = %s", [pid])
     run.finish()
+
+
+# An index whose building tells what it was given.
+TELLING_INDEX = """
+    create table t (id int primary key, n int);
+    insert into t select i, i from generate_series(1, 20) i;
+    create sequence memory; create sequence workers minvalue 0;
+    create function tell(n int) returns int immutable language plpgsql as $$ begin
+        perform setval('public.memory', pg_size_bytes(current_setting('maintenance_work_mem')));
+        perform setval('public.workers', current_setting('max_parallel_maintenance_workers')::int);
+        return n;
+    end $$;
+    create index on t (tell(n));
+"""
+
+
+def test_what_an_index_build_is_given(db, walter):
+    db.execute(TELLING_INDEX)
+    given = "select m.last_value, w.last_value from memory m, workers w"
+    default = db.query_one(given)
+    assert default != (2 << 20, 1)
+    walter.perform(ALTER, "--maintenance-work-mem=2MB", "--parallel-workers=1")
+    assert db.query_one(given) == (2 << 20, 1)
+    walter.perform("alter table t alter id type int", "--jobs=1")
+    assert db.query_one(given) == default
 
 
 def copy_seconds(run):

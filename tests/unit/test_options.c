@@ -62,6 +62,8 @@ START_TEST(fills_defaults)
     ck_assert(!settings.skip_foreign_key_validation);
     ck_assert(!settings.set_replica_identity && !settings.allow_all_tables_publication);
     ck_assert_int_eq(settings.jobs, 0);
+    ck_assert_int_eq(settings.maintenance_work_mem, 0);
+    ck_assert_int_eq(settings.parallel_workers, -1);
     ck_assert_int_eq(settings.pull_batch_count, 10000);
     ck_assert_int_eq(settings.delta_count, 20);
     ck_assert_int_eq(settings.wait_time_for_lock_s, 10);
@@ -306,6 +308,8 @@ static const struct {
     {"-a|x|-j|4294967298", "option --jobs (-j) must be a whole number"},
     {"-a|x|-j|99999999999999999999999999", "option --jobs (-j) must be a whole number"},
     {"-a|x|--nice=100", "option --nice must be a whole number from 0 to 99"},
+    {"-a|x|--maintenance-work-mem=1023kB", "must be a whole number of bytes from 1048576 to"},
+    {"-a|x|--parallel-workers=-1", "option --parallel-workers must be a whole number from 0 to"},
     {"-a|x|--max-rate=1mb", "option --max-rate must be a whole number of bytes from 0 to"},
     {"-a|x|--max-rate=MB", "option --max-rate must be a whole number of bytes"},
     {"-a|x|--max-rate=1 MB", "option --max-rate must be a whole number of bytes"},
@@ -528,7 +532,10 @@ assert_entry_has_facts(const Option *option, const Buf *entry)
                    (long long)option->max,
                    strcmp(option->unit, "s") == 0 ? "seconds" : "milliseconds",
                    (long long)option->initial);
-    if (option->type == OPTION_SIZE)
+    if (option->type == OPTION_SIZE && option->initial_text != NULL)
+        buf_printf(&text, "In bytes, or with a unit (kB, MB, GB); default %s.",
+                   option->initial_text);
+    else if (option->type == OPTION_SIZE)
         buf_printf(&text, "In bytes, or with a unit (kB, MB, GB); default %lld.",
                    (long long)option->initial);
     if (option->type == OPTION_CHOICE)
