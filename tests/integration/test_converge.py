@@ -1,7 +1,7 @@
 """Writers that never pause: the cutover is reached while they write, or it is said why not.
 
-The writers note in a table of their own what they have added to which rows, so that every row of the
-new table can be checked afterwards.
+The writers note in a table of their own what they have added to which rows, so that every row of
+the new table can be checked afterwards.
 """
 import re
 
@@ -22,8 +22,8 @@ end;
 """
 
 NOTED_BY_PGBENCH = "select aid, sum(delta) as added from pgbench_history group by aid"
-NOTED_BY_FIFTY = ("select block * 50 + i as aid, count(*) as added from noted, generate_series(1, 50) i"
-                  " group by 1")
+NOTED_BY_FIFTY = ("select block * 50 + i as aid, count(*) as added"
+                  " from noted, generate_series(1, 50) i group by 1")
 
 
 def create(db):
@@ -81,7 +81,7 @@ def test_says_that_they_are_too_fast(db, walter):
     create(db)
     db.execute(SLOW_TO_APPLY)
     with PgBench(db, clients=4, script=FIFTY, rate=200) as pgbench:
-        run = walter.start_perform(ALTER, "--pull-batch-count", "500")
+        run = walter.start_perform(ALTER, "--pull-batch-count", "1000")
         said = run.wait_for_log(r"warning: writers change about (\d+) rows/s, and (\d+) rows/s are "
                                 r"applied: the backlog grows, and the replication slot holds back "
                                 r"\d.* MB of WAL; slow the writers down", timeout=120)
