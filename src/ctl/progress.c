@@ -30,9 +30,6 @@ progress_add_bytes(int64_t bytes, Buf *out)
     buf_printf(out, unit == 0 ? "%.0f %s" : "%.1f %s", value, units[unit]);
 }
 
-/* A catching up that takes longer than this without getting nearer is worth a word. */
-static const int64_t BEHIND_AFTER_US = 10 * INT64_C(1000000);
-
 static void
 add_time_left(double us, Buf *out)
 {
@@ -56,17 +53,14 @@ add_copy(const Progress *progress, Buf *out)
         add_time_left((double)progress->phase_us * (1 - share) / share, out);
 }
 
-/* How long at the pace so far, or that this leads nowhere. */
+/* How long at the pace of the last seconds, or that this leads nowhere. */
 static void
 add_catch_up(const Progress *progress, Buf *out)
 {
-    int64_t gained = progress->lag_before_bytes - progress->lag_bytes;
-
-    if (gained > 0 && progress->lag_bytes > 0)
-        add_time_left((double)progress->phase_us * (double)progress->lag_bytes / (double)gained,
-                      out);
-    else if (gained <= 0 && progress->phase_us > BEHIND_AFTER_US)
-        buf_add_text(out, ", falling behind");
+    if (progress->falls_behind)
+        buf_add_text(out, ", never at this rate");
+    else if (progress->lag_growth < 0 && progress->lag_bytes > 0)
+        add_time_left((double)progress->lag_bytes * 1e6 / -progress->lag_growth, out);
 }
 
 static void
@@ -91,8 +85,7 @@ progress_add(const Progress *progress, Buf *out)
     if (progress->attempts > 0)
         buf_printf(out, ", %lld attempt%s", (long long)progress->attempts,
                    progress->attempts == 1 ? "" : "s");
-    if (progress->catches_up)
-        add_catch_up(progress, out);
+    add_catch_up(progress, out);
     if (progress->has_stream)
         add_stream(progress, out);
     buf_add_text(out, ", ");

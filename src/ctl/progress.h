@@ -26,10 +26,10 @@ typedef struct Progress {
     /* the stream; not shown before there is one */
     bool has_stream;
     int64_t changes_applied;
-    int64_t changes_waiting;  /* received, not yet applied */
-    int64_t lag_bytes;        /* WAL that the server has and we have not applied */
-    int64_t lag_before_bytes; /* the same when the phase began */
-    bool catches_up;          /* the phase lasts until there is no lag */
+    int64_t changes_waiting; /* received, not yet applied */
+    int64_t lag_bytes;       /* WAL that the server has and we have not applied */
+    double lag_growth; /* bytes per second lately, while there is only lag to wait for; or 0 */
+    bool falls_behind; /* for some time more has come than was applied */
 } Progress;
 
 /* Append the line to `out`. */

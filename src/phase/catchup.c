@@ -8,12 +8,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "phase/apply.h"
+#include "phase/backlog.h"
 #include "phase/keycheck.h"
 #include "phase/matviews.h"
 #include "phase/migration.h"
 
-/* Longer than this a fence is not waited for in one step. */
-static const int64_t FENCE_PATIENCE_US = 5 * INT64_C(1000000);
 static const int64_t FENCE_INTERVAL_US = INT64_C(1000000);
 
 /* From here on a snapshot sees all that was copied, and what was populated from it. */
@@ -44,19 +43,21 @@ catchup_enter(Migration *run, Err *err)
 static Step
 try_fence(Migration *run, Err *err)
 {
+    int64_t half_hold_us = run->settings->lock_hold_ms * 1000 / 2;
     int64_t started_us = clock_now_us();
     int64_t marker;
 
     if (!apply_write_fence(run->apply, &marker, err))
         return STEP_FAILED;
-    if (!apply_drain(run->apply, marker, started_us + FENCE_PATIENCE_US, NULL, err)) {
+    if (!apply_drain(run->apply, marker, started_us + half_hold_us, NULL, err)) {
         if (err->kind != ERR_RETRY)
             return STEP_FAILED;
         err_clear(err);
         return STEP_MORE;
     }
-    if (clock_now_us() - started_us > run->settings->lock_hold_ms * 1000 / 2)
+    if (clock_now_us() - started_us > half_hold_us)
         return STEP_MORE;
+    backlog_is_gone(run);
     /* which may take a while, so catch up again */
     if (!run->keys_checked) {
         run->keys_checked = keycheck_run(run, err);
@@ -77,7 +78,7 @@ catchup_step(Migration *run, Err *err)
     /* a turn without waiting: takes what has arrived, and notices a stop request */
     if (!loop_turn(run->loop, clock_now_us(), err))
         return STEP_FAILED;
-    if (!migration_check_now_and_then(run, err))
+    if (!migration_check_now_and_then(run, err) || !backlog_look(run, err))
         return STEP_FAILED;
     /* a busy table never has so few; then the fence alone tells */
     if (apply_outstanding(run->apply) > run->settings->delta_count &&

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
+#include "phase/backlog.h"
 #include "phase/definition.h"
 #include "phase/dependents.h"
 #include "phase/locks.h"
@@ -141,29 +142,58 @@ check_snapshots(Migration *run, bool locked, Err *err)
     return err_hint(err, "End these transactions, or use --old-snapshots=ignore.");
 }
 
-/* Would the drain under the lock be short?  Try one without it; it also brings us close. */
+/* How long does a fence take to come through?  More than half of the hold is not waited for. */
+static bool
+time_fence(Migration *run, int64_t *took_us, Err *err)
+{
+    int64_t started_us = clock_now_us();
+    int64_t marker;
+
+    if (!apply_write_fence(run->apply, &marker, err))
+        return false;
+    if (!apply_drain(run->apply, marker, started_us + run->settings->lock_hold_ms * 1000 / 2, NULL,
+                     err)) {
+        if (err->kind != ERR_RETRY)
+            return false;
+        err_clear(err);
+    }
+    *took_us = clock_now_us() - started_us;
+    return true;
+}
+
+/*
+ * A busy table always has some changes outstanding: what counts is how long they take.  Beside the
+ * writers they take longer than under the lock; who has waited for a better moment in vain may use
+ * all of the time that there is.
+ */
+static bool
+is_short(const Migration *run, int64_t took_us)
+{
+    int64_t hold_us = run->settings->lock_hold_ms * 1000;
+    int64_t far_since_us = run->cutover->far_since_us;
+
+    return took_us <= hold_us / SHORT_DRAIN ||
+           (took_us <= hold_us / 2 &&
+            (apply_outstanding(run->apply) <= run->settings->delta_count ||
+             (far_since_us != 0 && clock_now_us() - far_since_us > FAR_PATIENCE_US)));
+}
+
+/*
+ * Would the drain under the lock be short?  Try one without it, and more as long as each brings us
+ * nearer: the first has to work off what came during the look-ups.
+ */
 static bool
 measure_distance(Migration *run, bool *close, Err *err)
 {
-    int64_t started_us = clock_now_us();
-    int64_t hold_us = run->settings->lock_hold_ms * 1000;
-    int64_t marker;
+    int64_t before_us;
+    int64_t took_us = INT64_MAX;
 
-    *close = false;
-    if (!apply_write_fence(run->apply, &marker, err))
-        return false;
-    if (apply_drain(run->apply, marker, started_us + hold_us / 2, NULL, err)) {
-        int64_t took_us = clock_now_us() - started_us;
-
-        /* a busy table always has some outstanding: what counts is how long they take */
-        *close =
-            took_us <= hold_us / SHORT_DRAIN ||
-            (took_us <= hold_us / 2 && apply_outstanding(run->apply) <= run->settings->delta_count);
-        return true;
-    }
-    if (err->kind != ERR_RETRY)
-        return false;
-    err_clear(err);
+    do {
+        before_us = took_us;
+        if (!time_fence(run, &took_us, err))
+            return false;
+        *close = is_short(run, took_us);
+    } while (!*close && took_us < before_us / 4 * 3);
     return true;
 }
 
@@ -558,7 +588,7 @@ cutover_step(Migration *run, Err *err)
     Cutover *cutover = run->cutover;
     bool close = false;
 
-    if (!look_before_locking(run, err) || !renew_locks(run, err) ||
+    if (!backlog_look(run, err) || !look_before_locking(run, err) || !renew_locks(run, err) ||
         !measure_distance(run, &close, err)) {
         AUTO(Text) *why = mem_format("DDL of somebody else is in the way: %s", err->message);
 

@@ -246,7 +246,6 @@ typedef struct Watcher {
     Migration *run;
     Phase phase;
     int64_t phase_started_us;
-    int64_t lag_before_bytes; /* when the phase began */
 } Watcher;
 
 static void
@@ -266,7 +265,9 @@ add_phase(const Watcher *watcher, Progress *progress)
     }
     if (watcher->phase == PHASE_CUTOVER)
         progress->attempts = counters->lock_attempts;
-    progress->catches_up = watcher->phase == PHASE_CATCHUP;
+    if (watcher->phase == PHASE_CATCHUP)
+        progress->lag_growth = rates_lag_growth(&run->backlog.rates);
+    progress->falls_behind = rates_fall_behind(&run->backlog.rates);
 }
 
 static bool
@@ -279,8 +280,7 @@ show_progress(void *owner, short ready, Err *err)
                          .phase_us = clock_now_us() - watcher->phase_started_us,
                          .has_stream = run->apply != NULL && run->stream != NULL,
                          .changes_applied = run->counters.changes_applied,
-                         .lag_bytes = run->stream == NULL ? 0 : stream_lag_bytes(run->stream),
-                         .lag_before_bytes = watcher->lag_before_bytes};
+                         .lag_bytes = run->stream == NULL ? 0 : stream_lag_bytes(run->stream)};
     BUF_AUTO(line);
 
     (void)ready;
@@ -327,7 +327,6 @@ walk(Migration *run, Watcher *watcher, Err *err)
     for (Phase phase = PHASE_PREFLIGHT; phase != PHASE_DONE; phase = PHASES[phase].next) {
         watcher->phase = phase;
         watcher->phase_started_us = clock_now_us();
-        watcher->lag_before_bytes = run->stream == NULL ? 0 : stream_lag_bytes(run->stream);
         run->phase = PHASES[phase].name;
         log_debug("phase %s", PHASES[phase].name);
         /* the swap notes its phase in its own transaction */

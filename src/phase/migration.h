@@ -17,6 +17,7 @@
 #include "decoder.h"
 #include "pg/catalog.h"
 #include "pg/conn.h"
+#include "phase/rates.h"
 #include "plan/ddl.h"
 #include "plan/projection.h"
 
@@ -127,6 +128,14 @@ typedef struct Others {
     bool busy;
 } Others;
 
+/* Whether changes come faster than they are applied; see backlog.h. */
+typedef struct Backlog {
+    Rates rates;
+    int64_t looked_us;
+    int64_t told_us;
+    bool is_growing; /* so the operator was told */
+} Backlog;
+
 /* How far the shadow's indexes are. */
 typedef enum { INDEXES_NONE = 0, INDEXES_BUILDING, INDEXES_BUILT } IndexState;
 
@@ -223,6 +232,7 @@ typedef struct Migration {
     bool swapped;
     bool keeps_unfinished; /* walter.run can say what is to be done after the swap */
     Others others;
+    Backlog backlog;
     Counters counters;
 } Migration;
 

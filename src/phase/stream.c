@@ -63,6 +63,13 @@ take_message(Stream *stream, const Frame *frame)
         stream->received_lsn = frame->start_lsn;
 }
 
+void
+stream_see_server_lsn(Stream *stream, Lsn server_lsn)
+{
+    if (server_lsn > stream->server_lsn)
+        stream->server_lsn = server_lsn;
+}
+
 static bool
 take_frame(Stream *stream, const char *data, int len, Err *err)
 {
@@ -70,8 +77,7 @@ take_frame(Stream *stream, const char *data, int len, Err *err)
 
     if (!frame_read((const uint8_t *)data, (size_t)len, &frame, err))
         return false;
-    if (frame.end_lsn > stream->server_lsn)
-        stream->server_lsn = frame.end_lsn;
+    stream_see_server_lsn(stream, frame.end_lsn);
     if (frame.kind == FRAME_DATA) {
         take_message(stream, &frame);
         return true;

@@ -33,7 +33,13 @@ int stream_pid(const Stream *stream);
  */
 void stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between);
 
-/* Bytes of WAL between what has been applied and the newest position that the server reported. */
+/* Somebody asked the server how far its WAL is; the stream alone knows how far it was decoded. */
+void stream_see_server_lsn(Stream *stream, Lsn server_lsn);
+
+/*
+ * Bytes of WAL between what has been applied and the newest position that the server is known to
+ * have: so much the slot holds back.
+ */
 int64_t stream_lag_bytes(const Stream *stream);
 
 #endif
