@@ -96,8 +96,11 @@ add_facts(const Option *option, Buf *out)
                    (long long)option->max, (long long)option->initial);
         break;
     case OPTION_SIZE:
-        buf_printf(out, " In bytes, or with a unit (kB, MB, GB); default %lld.",
-                   (long long)option->initial);
+        buf_add_text(out, " In bytes, or with a unit (kB, MB, GB); default ");
+        if (option->initial_text != NULL)
+            buf_printf(out, "%s.", option->initial_text);
+        else
+            buf_printf(out, "%lld.", (long long)option->initial);
         break;
     case OPTION_CHOICE:
         buf_add_text(out, " Either ");

@@ -20,6 +20,7 @@
 #include "plan/ddl.h"
 #include "plan/projection.h"
 
+typedef struct Spool Spool;
 typedef struct Stream Stream;
 typedef struct Apply Apply;
 typedef struct Capture Capture;
@@ -209,6 +210,7 @@ typedef struct Migration {
     char *snapshot; /* the keeper's snapshot id */
     Conn *keeper;
     Lsn consistent_lsn;
+    Spool *spool; /* until the stream takes it; NULL = none */
     Stream *stream;
     Apply *apply;
     Capture *capture;

@@ -528,7 +528,10 @@ assert_entry_has_facts(const Option *option, const Buf *entry)
                    (long long)option->max,
                    strcmp(option->unit, "s") == 0 ? "seconds" : "milliseconds",
                    (long long)option->initial);
-    if (option->type == OPTION_SIZE)
+    if (option->type == OPTION_SIZE && option->initial_text != NULL)
+        buf_printf(&text, "In bytes, or with a unit (kB, MB, GB); default %s.",
+                   option->initial_text);
+    else if (option->type == OPTION_SIZE)
         buf_printf(&text, "In bytes, or with a unit (kB, MB, GB); default %lld.",
                    (long long)option->initial);
     if (option->type == OPTION_CHOICE)
