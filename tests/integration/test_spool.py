@@ -5,8 +5,6 @@ Each run is held while its copy waits, and a backlog larger than memory's share 
 import os
 import re
 import resource
-import threading
-import time
 
 from support.hold import Twins, held_copy
 from support.traces import assert_removed, assert_untouched
@@ -90,62 +88,41 @@ def test_a_backlog_is_decoded_during_the_copy_and_once(db, walter, tmp_path):
 
 
 def test_at_its_limit_reading_pauses_and_goes_on(db, walter, tmp_path):
+    """Later no file may grow any more, as on a full disk: reading pauses as well."""
     twins = Twins(db, TABLE, ROWS)
     limit = 8 * 1024 * 1024
-    sizes = []
-
-    def watch():
-        while run.is_running:
-            try:
-                sizes.append(sum(size for _, size in spool_files(run, tmp_path)))
-            except OSError:
-                break
-            time.sleep(0.02)
-
     with held(walter, tmp_path, f"--spool-limit={limit}") as run:
-        watcher = threading.Thread(target=watch)
-        watcher.start()
         twins.do(*BACKLOG)
         run.wait_for_log(PAUSED)
+        assert limit / 2 < sum(size for _, size in spool_files(run, tmp_path)) <= limit
+        twins.do(*MORE)
         run.wait_for_log(r"copying.* waiting, spooled [78]\.\d MB, reading paused, lag")
-        twins.do(*MORE)
+        resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (500000, resource.RLIM_INFINITY))
     result = run.finish()
-    watcher.join()
-    assert limit / 2 < max(sizes) <= limit
     assert len(re.findall(PAUSED, result.stderr)) == 1
-    twins.assert_equal(ALTER, 40000)
-
-
-def test_a_spool_that_cannot_be_written_any_more(db, walter, tmp_path):
-    """No file may grow beyond some size, as on a full disk."""
-    twins = Twins(db, TABLE, ROWS)
-    with held(walter, tmp_path) as run:
-        resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (5500000, resource.RLIM_INFINITY))
-        twins.do(*BACKLOG)
-        run.wait_for_log(PAUSED)
-        twins.do(*MORE)
-    result = run.finish()
-    assert result.stderr.count("could not write to a spool file") == 1
-    assert "nothing is lost" in result.stderr
+    assert len(re.findall("warning: could not write to a spool file.*; nothing is lost",
+                          result.stderr)) == 1
     twins.assert_equal(ALTER, 40000)
 
 
 def test_a_spool_that_is_damaged_ends_the_run(db, walter, tmp_path):
-    twins = Twins(db, TABLE, ROWS)
+    Twins(db, TABLE, ROWS)
     with held(walter, tmp_path) as run:
-        twins.do(*BACKLOG)
+        db.execute(BACKLOG[0].replace("{t}", "t"))
+        run.wait_for_log(SPOOLED)
         received_all(db)
         path, size = spool_files(run, tmp_path)[0]
-        with open(path, "r+b") as file:
-            file.seek(size // 2)
+        with open(path, "r+b", buffering=0) as file:
+            file.seek(size // 2 + 5000)   # not where a record begins
             byte = file.read(1)
-            file.seek(size // 2)
+            file.seek(-1, os.SEEK_CUR)
             file.write(bytes([byte[0] ^ 1]))
     result = run.finish(check=1)
     assert re.search("could not read back what was spooled .*checksum is wrong", result.stderr)
     assert "hint: Run the statement again with another --spool-dir" in result.stderr
     assert_removed(db)
-    twins.assert_same_rows(40000)
+    assert db.query_one("select count(*) from t") == 61000
+    assert db.query_one("select pg_typeof(id)::text from t limit 1") == "integer"
 
 
 def test_a_run_that_is_killed_leaves_no_file(db, walter, tmp_path):
