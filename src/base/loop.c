@@ -70,6 +70,8 @@ install_signals(void)
         sigaction(SIGHUP, &action, NULL);
     action.sa_handler = SIG_IGN;
     sigaction(SIGPIPE, &action, NULL);
+    /* a file that may not grow is an error like a full disk */
+    sigaction(SIGXFSZ, &action, NULL);
 }
 
 Loop *

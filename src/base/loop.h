@@ -20,7 +20,7 @@ typedef struct Watch Watch;
 typedef bool (*WatchReady)(void *owner, short ready, Err *err);
 
 /* New loop; free it with loop_free.  Installs the handlers for SIGINT, SIGTERM and
- * SIGHUP; SIGPIPE is ignored. */
+ * SIGHUP; SIGPIPE and SIGXFSZ are ignored. */
 Loop *loop_new(void);
 void loop_free(Loop *loop);
 AUTO_FREE_DEFINE(Loop, loop_free)

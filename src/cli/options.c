@@ -114,6 +114,15 @@ const Option OPTIONS[] = {
      .commands = FOR_PERFORM, FIELD(delta_count), .initial = 20, .min = 1, .max = 1000000,
      .value_name = "N",
      .help = "Try the cutover once fewer than so many changes are outstanding."},
+    {.name = "spool-dir", .letters = "", .type = OPTION_TEXT, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(spool_dir), .value_name = "DIR", .empty_is_unset = true,
+     .help = "The directory on this machine for changes that wait and have no room in memory. "
+             "Without it: the environment variable TMPDIR, or /var/tmp."},
+    {.name = "spool-limit", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(spool_limit), .initial = INT64_C(10) << 30,
+     .initial_text = "10GB", .min = 0, .max = INT64_C(1) << 44, .value_name = "BYTES",
+     .help = "Spool at most so much there, and never more than half of what is free; then the "
+             "server keeps the changes, as WAL. 0 = no spool."},
     {.name = "plugin", .letters = "", .type = OPTION_CHOICE, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(plugin), .initial = PLUGIN_PGOUTPUT,
      .choices = PLUGIN_CHOICES, .value_name = "PLUGIN",

@@ -69,6 +69,13 @@ add_stream(const Progress *progress, Buf *out)
     buf_printf(out, ", %lld changes applied, ", (long long)progress->changes_applied);
     if (progress->changes_waiting > 0)
         buf_printf(out, "%lld waiting, ", (long long)progress->changes_waiting);
+    if (progress->spooled_bytes > 0) {
+        buf_add_text(out, "spooled ");
+        progress_add_bytes(progress->spooled_bytes, out);
+        buf_add_text(out, ", ");
+    }
+    if (progress->is_paused)
+        buf_add_text(out, "reading paused, ");
     buf_add_text(out, "lag ");
     progress_add_bytes(progress->lag_bytes, out);
 }

@@ -536,6 +536,8 @@ apply_batch(Apply *apply, Conn *holder, Err *err)
 
     if (queue_is_drained(queue))
         return true;
+    if (!queue_load(queue, err))
+        return false;
     arena_reset(apply->arena);
     apply->holder = holder;
     /* under the lock the time is looked at between two batches */

@@ -295,8 +295,9 @@ open_stream(Migration *run, Err *err)
         repl_add_table(&tables, run->leaves[i].schema, run->leaves[i].name);
     repl_add_table(&tables, "walter", run->names.fence_name);
     start.tables = buf_text(&tables);
-    run->stream = stream_open(run->capture->conn, &start, err);
+    run->stream = stream_open(run->capture->conn, &start, run->spool, err);
     run->capture->conn = NULL;
+    run->spool = NULL;
     if (run->stream == NULL && run->settings->plugin == PLUGIN_WAL2JSON &&
         start.numeric_as_string && strstr(err->message, "numeric-data-types") != NULL) {
         err->kind = ERR_REFUSED;

@@ -233,9 +233,11 @@ migration_close_sessions(Migration *run)
 {
     apply_close(run->apply);
     stream_close(run->stream);
+    spool_close(run->spool);
     conn_close(run->keeper);
     run->apply = NULL;
     run->stream = NULL;
+    run->spool = NULL;
     run->keeper = NULL;
 }
 
@@ -285,8 +287,11 @@ show_progress(void *owner, short ready, Err *err)
 
     (void)ready;
     (void)err;
-    if (progress.has_stream)
+    if (progress.has_stream) {
         progress.changes_waiting = apply_outstanding(run->apply);
+        progress.spooled_bytes = stream_spooled_bytes(run->stream);
+        progress.is_paused = stream_is_paused(run->stream);
+    }
     add_phase(watcher, &progress);
     progress_add(&progress, &line);
     log_progress(buf_text(&line));

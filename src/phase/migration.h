@@ -21,6 +21,7 @@
 #include "plan/ddl.h"
 #include "plan/projection.h"
 
+typedef struct Spool Spool;
 typedef struct Stream Stream;
 typedef struct Apply Apply;
 typedef struct Capture Capture;
@@ -218,6 +219,7 @@ typedef struct Migration {
     char *snapshot; /* the keeper's snapshot id */
     Conn *keeper;
     Lsn consistent_lsn;
+    Spool *spool; /* until the stream takes it; NULL = none */
     Stream *stream;
     Apply *apply;
     Capture *capture;

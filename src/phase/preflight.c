@@ -13,6 +13,7 @@
 #include "phase/identity.h"
 #include "phase/migration.h"
 #include "phase/others.h"
+#include "phase/spool.h"
 #include "phase/tree.h"
 
 /* Control, keeper, apply, and one to clean up, beside the copy's pairs; the stream is a WAL sender. */
@@ -357,6 +358,25 @@ say_who_locks(Migration *run, Err *err)
     return err_hint(err, "Try again when its ALTER TABLE, VACUUM FULL or the like is over.");
 }
 
+/* The operator's own choice must do; where he made none, there is a way without. */
+static bool
+open_spool(Migration *run, Err *err)
+{
+    const Settings *settings = run->settings;
+    bool chosen = settings->spool_dir != NULL;
+
+    if (settings->spool_limit == 0)
+        return true;
+    run->spool =
+        spool_open(chosen ? settings->spool_dir : spool_default_dir(), settings->spool_limit, err);
+    if (run->spool != NULL || chosen)
+        return run->spool != NULL;
+    log_warning("%s; changes that have no room in memory will wait on the server (see --spool-dir)",
+                err->message);
+    err_clear(err);
+    return true;
+}
+
 bool
 preflight_run(Migration *run, Err *err)
 {
@@ -369,7 +389,7 @@ preflight_run(Migration *run, Err *err)
         return false;
     if (!check_all(run, err))
         return err->kind == ERR_RETRY ? say_who_locks(run, err) : false;
-    if (!state_new_run(run->control, run->arena, &run_id, err))
+    if (!open_spool(run, err) || !state_new_run(run->control, run->arena, &run_id, err))
         return false;
     run->names = state_names(run_id, run->arena);
     return true;

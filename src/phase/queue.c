@@ -27,6 +27,9 @@ typedef struct Place {
 } Place;
 
 struct Queue {
+    Spool *spool;
+    Err spool_failure;
+    Block *gap; /* the last block before those that are spooled; NULL when none are */
     Block *last;
     Place released; /* the first record still held */
     Place next;     /* the next record to read */
@@ -36,9 +39,12 @@ struct Queue {
 };
 
 Queue *
-queue_new(void)
+queue_new(Spool *spool)
 {
-    return mem_new(1, sizeof(Queue));
+    Queue *queue = mem_new(1, sizeof *queue);
+
+    queue->spool = spool;
+    return queue;
 }
 
 void
@@ -46,7 +52,13 @@ queue_free(Queue *queue)
 {
     if (queue == NULL)
         return;
-    queue_clear(queue);
+    for (Block *block = queue->released.block; block != NULL;) {
+        Block *next = block->next;
+
+        free(block);
+        block = next;
+    }
+    spool_close(queue->spool);
     free(queue);
 }
 
@@ -58,13 +70,115 @@ record_size(size_t len)
     return sizeof(Record) + (len + align - 1) / align * align;
 }
 
+static Block *
+new_block(size_t size)
+{
+    Block *block = mem_grow(NULL, 1, sizeof *block + size);
+
+    *block = (Block){.size = size};
+    return block;
+}
+
+/* ---- the spool ---- */
+
+static bool
+can_spool(const Queue *queue, size_t bytes)
+{
+    return queue->spool != NULL && queue->spool_failure.kind == ERR_NONE &&
+           spool_has_room(queue->spool, bytes);
+}
+
+/* Behind which block the next complete one may go to disk; NULL when it has to stay in memory. */
+static Block *
+place_of_gap(const Queue *queue)
+{
+    Block *block = queue->released.block;
+
+    if (queue->gap != NULL)
+        return queue->gap;
+    if (queue->bytes < QUEUE_MEMORY_BYTES || queue->last == block ||
+        queue->last == queue->next.block)
+        return NULL;
+    while (block != NULL && block->next != queue->last)
+        block = block->next;
+    return block;
+}
+
+/* Before a new block: move what is complete behind the gap to disk, in order, while it takes it. */
+static void
+spill(Queue *queue)
+{
+    Block *gap = place_of_gap(queue);
+
+    while (gap != NULL && gap->next != NULL && can_spool(queue, gap->next->used)) {
+        Block *block = gap->next;
+
+        if (!spool_append(queue->spool, block->data, block->used, &queue->spool_failure))
+            return;
+        if (block == queue->last)
+            queue->last = gap;
+        queue->gap = gap;
+        gap->next = block->next;
+        queue->bytes -= block->size;
+        free(block);
+    }
+}
+
+/* Bytes that can be read without the spool. */
+static size_t
+bytes_ahead(const Queue *queue)
+{
+    size_t bytes = 0;
+
+    for (const Block *block = queue->next.block; block != NULL; block = block->next) {
+        bytes += block->used;
+        if (block == queue->gap)
+            break;
+    }
+    return bytes - queue->next.offset;
+}
+
+/* Put the first spooled block back behind the gap. */
+static bool
+load_block(Queue *queue, Err *err)
+{
+    Block *block;
+    size_t size;
+
+    if (!spool_peek(queue->spool, &size, err))
+        return false;
+    block = new_block(size);
+    if (!spool_take(queue->spool, block->data, size, err)) {
+        free(block);
+        return false;
+    }
+    block->used = size;
+    block->next = queue->gap->next;
+    queue->gap->next = block;
+    queue->gap = spool_is_empty(queue->spool) ? NULL : block;
+    queue->bytes += size;
+    return true;
+}
+
+bool
+queue_load(Queue *queue, Err *err)
+{
+    while (queue->gap != NULL && bytes_ahead(queue) < QUEUE_AHEAD_BYTES)
+        if (!load_block(queue, err))
+            return false;
+    return true;
+}
+
+/* ---- memory ---- */
+
 static void
 add_block(Queue *queue, size_t at_least)
 {
     size_t size = at_least > BLOCK_BYTES ? at_least : BLOCK_BYTES;
-    Block *block = mem_grow(NULL, 1, sizeof *block + size);
+    Block *block;
 
-    *block = (Block){.size = size};
+    spill(queue);
+    block = new_block(size);
     if (queue->last != NULL)
         queue->last->next = block;
     queue->last = block;
@@ -91,12 +205,19 @@ queue_push(Queue *queue, Lsn wal_end_lsn, const uint8_t *bytes, size_t len, bool
     queue->pushed_changes += is_change ? 1 : 0;
 }
 
-/* Move a place at the end of its block to the next block, if there is one. */
-static void
-settle(Place *place)
+/* Is the place at the end of a block, without a next one that could be read now? */
+static bool
+is_at_end(const Queue *queue, const Place *place)
 {
-    while (place->block != NULL && place->offset == place->block->used &&
-           place->block->next != NULL) {
+    return place->block == NULL || (place->offset == place->block->used &&
+                                    (place->block->next == NULL || place->block == queue->gap));
+}
+
+/* Move a place at the end of its block to the next block, if there is one in memory. */
+static void
+settle(const Queue *queue, Place *place)
+{
+    while (!is_at_end(queue, place) && place->offset == place->block->used) {
         place->block = place->block->next;
         place->offset = 0;
     }
@@ -107,8 +228,8 @@ queue_read(Queue *queue, QueueRecord *out)
 {
     const Record *record;
 
-    settle(&queue->next);
-    if (queue_is_drained(queue))
+    settle(queue, &queue->next);
+    if (is_at_end(queue, &queue->next))
         return false;
     record = (const Record *)(const void *)(queue->next.block->data + queue->next.offset);
     queue->next.offset += record_size(record->len);
@@ -160,7 +281,7 @@ reuse_or_free_last(Queue *queue)
 void
 queue_release(Queue *queue)
 {
-    settle(&queue->next);
+    settle(queue, &queue->next);
     while (queue->released.block != queue->next.block) {
         Block *block = queue->released.block;
 
@@ -174,21 +295,38 @@ queue_release(Queue *queue)
 }
 
 void
-queue_clear(Queue *queue)
-{
-    for (Block *block = queue->released.block; block != NULL;) {
-        Block *next = block->next;
-
-        free(block);
-        block = next;
-    }
-    *queue = (Queue){0};
-}
-
-void
 queue_rewind(Queue *queue)
 {
     queue->next = queue->released;
+}
+
+bool
+queue_is_full(const Queue *queue)
+{
+    return queue->bytes > QUEUE_MEMORY_BYTES && !can_spool(queue, BLOCK_BYTES);
+}
+
+bool
+queue_has_room(const Queue *queue)
+{
+    const size_t MUCH_BYTES = QUEUE_MEMORY_BYTES / 2;
+    size_t half_bytes = queue->spool == NULL ? 0 : (size_t)spool_bound(queue->spool) / 2;
+
+    return queue->bytes <= MUCH_BYTES ||
+           (can_spool(queue, BLOCK_BYTES) &&
+            can_spool(queue, half_bytes < MUCH_BYTES ? half_bytes : MUCH_BYTES));
+}
+
+const Spool *
+queue_spool(const Queue *queue)
+{
+    return queue->spool;
+}
+
+const Err *
+queue_spool_failure(const Queue *queue)
+{
+    return &queue->spool_failure;
 }
 
 size_t
@@ -208,6 +346,6 @@ queue_is_drained(const Queue *queue)
 {
     Place place = queue->next;
 
-    settle(&place);
-    return place.block == NULL || place.offset == place.block->used;
+    settle(queue, &place);
+    return queue->gap == NULL && is_at_end(queue, &place);
 }

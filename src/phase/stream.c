@@ -1,13 +1,13 @@
 /* The replication stream; see stream.h. */
 #include "phase/stream.h"
 
+#include "base/buf.h"
 #include "base/clock.h"
+#include "base/log.h"
+#include "ctl/progress.h"
 #include "frame.h"
 #include "pg/copydata.h"
 
-/* Above this much in the queue the socket is left alone until apply has caught up. */
-static const size_t QUEUE_HIGH_BYTES = 32UL * 1024 * 1024;
-static const size_t QUEUE_LOW_BYTES = 16UL * 1024 * 1024;
 static const int64_t STATUS_INTERVAL_US = 1000000;
 
 struct Stream {
@@ -21,6 +21,9 @@ struct Stream {
     bool is_between;      /* no transaction is applied in part */
     ChangeKind last_kind; /* of the message that came last */
     bool paused;
+    bool told_spooling;
+    bool told_failure;
+    bool told_paused;
 };
 
 static Lsn
@@ -87,16 +90,64 @@ take_frame(Stream *stream, const char *data, int len, Err *err)
     return !frame.reply_requested || send_status(stream, err);
 }
 
+/* ---- the queue's room ---- */
+
+/* True once. */
+static bool
+is_news(bool fact, bool *told)
+{
+    bool news = fact && !*told;
+
+    *told = *told || fact;
+    return news;
+}
+
+static void
+tell_of_pause(const Stream *stream)
+{
+    BUF_AUTO(spooled);
+
+    if (stream_spooled_bytes(stream) > 0) {
+        buf_add_text(&spooled, ", and on disk ");
+        progress_add_bytes(stream_spooled_bytes(stream), &spooled);
+    }
+    log_info("as many changes are waiting as may, in memory %zu MB%s; reading of the stream pauses "
+             "until some are applied, and the rest waits on the server, as WAL",
+             queue_bytes(stream->queue) / 1024 / 1024, buf_text(&spooled));
+}
+
+/* Each is said once: which comes next depends on the load, and the progress line shows it. */
+static void
+tell_of_spool(Stream *stream)
+{
+    const Spool *spool = queue_spool(stream->queue);
+    const Err *failure = queue_spool_failure(stream->queue);
+    BUF_AUTO(bound);
+
+    if (is_news(stream_spooled_bytes(stream) > 0, &stream->told_spooling)) {
+        progress_add_bytes(spool_bound(spool), &bound);
+        log_info("changes that wait are spooled to files in \"%s\", at most %s of them",
+                 spool_dir(spool), buf_text(&bound));
+    }
+    if (is_news(failure->kind != ERR_NONE, &stream->told_failure))
+        log_warning("%s; nothing is lost, but no more is spooled", failure->message);
+    if (is_news(stream->paused, &stream->told_paused))
+        tell_of_pause(stream);
+}
+
 static void
 pause_or_resume(Stream *stream)
 {
-    bool pause = queue_bytes(stream->queue) > (stream->paused ? QUEUE_LOW_BYTES : QUEUE_HIGH_BYTES);
+    bool pause = stream->paused ? !queue_has_room(stream->queue) : queue_is_full(stream->queue);
 
     if (pause != stream->paused) {
         stream->paused = pause;
         conn_set_reading(stream->conn, !pause);
     }
+    tell_of_spool(stream);
 }
+
+/* ---- reading ---- */
 
 /* Take all that libpq has buffered, up to the queue's limit. */
 static bool
@@ -104,7 +155,7 @@ on_ready(void *owner, Err *err)
 {
     Stream *stream = owner;
 
-    while (queue_bytes(stream->queue) <= QUEUE_HIGH_BYTES) {
+    while (!queue_is_full(stream->queue)) {
         CopyDataRead what;
         char *data;
         int len;
@@ -136,19 +187,20 @@ on_timer(void *owner, short ready, Err *err)
 }
 
 Stream *
-stream_open(Conn *conn, const ReplStart *start, Err *err)
+stream_open(Conn *conn, const ReplStart *start, Spool *spool, Err *err)
 {
     Stream *stream;
 
     if (!repl_start(conn, start, err)) {
         err_wrap(err, "starting the replication stream");
         conn_close(conn);
+        spool_close(spool);
         return NULL;
     }
     stream = mem_new(1, sizeof *stream);
     stream->conn = conn;
     stream->plugin = start->plugin;
-    stream->queue = queue_new();
+    stream->queue = queue_new(spool);
     stream->received_lsn = stream->applied_lsn = stream->server_lsn = start->from_lsn;
     stream->is_between = true;
     stream->timer = loop_every(conn_loop(conn), STATUS_INTERVAL_US, on_timer, stream);
@@ -185,6 +237,20 @@ stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between)
     stream->applied_lsn = applied_lsn;
     stream->is_between = is_between;
     pause_or_resume(stream);
+}
+
+int64_t
+stream_spooled_bytes(const Stream *stream)
+{
+    const Spool *spool = queue_spool(stream->queue);
+
+    return spool == NULL ? 0 : spool_bytes(spool);
+}
+
+bool
+stream_is_paused(const Stream *stream)
+{
+    return stream->paused;
 }
 
 int64_t

@@ -14,10 +14,10 @@
 typedef struct Stream Stream;
 
 /*
- * Start streaming on `conn` (taken).  New; close it with stream_close.  NULL on failure; `conn` is
- * then closed.
+ * Start streaming on `conn` (taken); what memory has no room for goes to `spool` (taken, NULL =
+ * none).  New; close it with stream_close.  NULL on failure; `conn` and `spool` are then closed.
  */
-Stream *stream_open(Conn *conn, const ReplStart *start, Err *err);
+Stream *stream_open(Conn *conn, const ReplStart *start, Spool *spool, Err *err);
 
 /* Stop streaming and close the connection.  NULL is allowed. */
 void stream_close(Stream *stream);
@@ -32,6 +32,12 @@ int stream_pid(const Stream *stream);
  * Tell the stream what apply has committed.  `is_between`: no transaction is applied in part.
  */
 void stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between);
+
+/* Bytes of messages that wait on disk. */
+int64_t stream_spooled_bytes(const Stream *stream);
+
+/* True while nothing is read from the server, because as much is waiting as may. */
+bool stream_is_paused(const Stream *stream);
 
 /* Somebody asked the server how far its WAL is; the stream alone knows how far it was decoded. */
 void stream_see_server_lsn(Stream *stream, Lsn server_lsn);

@@ -25,6 +25,21 @@ static const struct {
       .changes_waiting = 17,
       .lag_bytes = MB(3)},
      "copying 25.0%, 5000 rows/s, ETA 30.0 s, 0 changes applied, 17 waiting, lag 3.0 MB, 12.0 s"},
+    {{.phase = "building indexes",
+      .indexes_total = 1,
+      .has_stream = true,
+      .changes_waiting = 5000000,
+      .spooled_bytes = MB(1229),
+      .lag_bytes = MB(2048)},
+     "building indexes, 0 of 1 done, 0 changes applied, 5000000 waiting, spooled 1.2 GB, "
+     "lag 2.0 GB, 0 ms"},
+    {{.phase = "building indexes",
+      .indexes_total = 1,
+      .has_stream = true,
+      .changes_waiting = 1000,
+      .is_paused = true},
+     "building indexes, 0 of 1 done, 0 changes applied, 1000 waiting, reading paused, lag 0 B, "
+     "0 ms"},
     /* the table grew meanwhile */
     {{.phase = "copying",
       .phase_us = SECONDS(10),

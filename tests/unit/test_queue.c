@@ -1,9 +1,11 @@
 /* Messages between arrival and apply. */
 #include "phase/queue.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "unit.h"
 
@@ -46,12 +48,11 @@ expect_nothing(Queue *queue)
 
 START_TEST(an_empty_queue_gives_nothing)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     expect_nothing(queue);
     queue_release(queue);
     queue_rewind(queue);
-    queue_clear(queue);
     expect_nothing(queue);
     ck_assert(!queue_drop_newest(queue));
     ck_assert_uint_eq(queue_bytes(queue), 0);
@@ -61,7 +62,7 @@ END_TEST
 
 START_TEST(gives_messages_in_order_across_blocks)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     for (int i = 0; i < 5000; i++)
         push_number(queue, i, (size_t)(i % 1999), true);
@@ -74,7 +75,7 @@ END_TEST
 
 START_TEST(keeps_a_message_larger_than_a_block_in_its_place)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     push_number(queue, 1, 10, true);
     push_number(queue, 2, 5 * MEGABYTE, true);
@@ -92,7 +93,7 @@ END_TEST
 
 START_TEST(bytes_stay_where_they_are_until_released)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
     QueueRecord first;
 
     push_number(queue, 7, 100, true);
@@ -108,7 +109,7 @@ END_TEST
 
 START_TEST(rewind_gives_what_was_not_released_again)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     for (int i = 0; i < 3000; i++)
         push_number(queue, i, 1000, true);
@@ -131,7 +132,7 @@ END_TEST
 
 START_TEST(counts_changes_until_they_are_released)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     for (int i = 0; i < 10; i++)
         push_number(queue, i, 10, i % 2 == 0);
@@ -154,7 +155,7 @@ END_TEST
 
 START_TEST(memory_is_given_back_when_all_is_released)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     for (int round = 0; round < 3; round++) {
         for (int i = 0; i < 100; i++)
@@ -171,7 +172,7 @@ END_TEST
 
 START_TEST(release_in_the_middle_of_a_block_keeps_the_rest)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     for (int i = 0; i < 10; i++)
         push_number(queue, i, 10, true);
@@ -186,25 +187,9 @@ START_TEST(release_in_the_middle_of_a_block_keeps_the_rest)
 }
 END_TEST
 
-START_TEST(clear_forgets_everything)
-{
-    AUTO(Queue) *queue = queue_new();
-
-    for (int i = 0; i < 3000; i++)
-        push_number(queue, i, 1000, true);
-    expect_number(queue, 0, 1000);
-    queue_clear(queue);
-    expect_nothing(queue);
-    ck_assert_uint_eq(queue_bytes(queue), 0);
-    ck_assert_int_eq(queue_changes(queue), 0);
-    push_number(queue, 5, 10, true);
-    expect_number(queue, 5, 10);
-}
-END_TEST
-
 START_TEST(the_newest_message_can_be_taken_back_once)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     push_number(queue, 1, 10, true);
     push_number(queue, 2, 10, true);
@@ -220,7 +205,7 @@ END_TEST
 
 START_TEST(a_message_that_was_read_is_not_taken_back)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     push_number(queue, 1, 10, false);
     expect_number(queue, 1, 10);
@@ -235,7 +220,7 @@ END_TEST
 
 START_TEST(taking_back_works_where_a_block_begins)
 {
-    AUTO(Queue) *queue = queue_new();
+    AUTO(Queue) *queue = queue_new(NULL);
 
     push_number(queue, 1, MEGABYTE - 100, false);
     push_number(queue, 2, 1000, false);
@@ -252,12 +237,236 @@ START_TEST(taking_back_works_where_a_block_begins)
 }
 END_TEST
 
+/* ---- with a spool ---- */
+
+static Queue *
+new_spooling(int64_t limit_bytes)
+{
+    Err err = {0};
+    Spool *spool = spool_open("/tmp", limit_bytes, &err);
+
+    ck_assert_msg(spool != NULL, "%s", err.message);
+    return queue_new(spool);
+}
+
+static int64_t
+spooled(const Queue *queue)
+{
+    return spool_bytes(queue_spool(queue));
+}
+
+static void
+expect_load(Queue *queue)
+{
+    Err err = {0};
+
+    ck_assert_msg(queue_load(queue, &err), "%s", err.message);
+}
+
+/* As apply reads: fetch, read what is there, release it.  Returns the number after the last one. */
+static int
+consume(Queue *queue, int number, size_t len)
+{
+    QueueRecord found;
+
+    expect_load(queue);
+    ck_assert_uint_le(queue_bytes(queue), QUEUE_MEMORY_BYTES + QUEUE_AHEAD_BYTES + 2 * MEGABYTE);
+    while (queue_read(queue, &found)) {
+        ck_assert_uint_eq(found.wal_end_lsn, (Lsn)number);
+        ck_assert_uint_eq(found.len, len);
+        ck_assert_int_eq(found.bytes[len - 1], number % 251);
+        number++;
+    }
+    queue_release(queue);
+    return number;
+}
+
+START_TEST(nothing_is_spooled_while_memory_has_room)
+{
+    AUTO(Queue) *queue = new_spooling(100 * MEGABYTE);
+
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < 300; i++)
+            push_number(queue, i, 100000, true);
+        ck_assert_int_eq(consume(queue, 0, 100000), 300);
+        ck_assert_int_eq(spooled(queue), 0);
+    }
+    ck_assert(!queue_is_full(queue));
+}
+END_TEST
+
+START_TEST(what_has_no_room_goes_to_disk_and_comes_back_in_order)
+{
+    AUTO(Queue) *queue = new_spooling(200 * MEGABYTE);
+    int next = 0;
+
+    for (int i = 0; i < 10000; i++) {
+        push_number(queue, i, 10000, i % 2 == 0);
+        ck_assert_uint_le(queue_bytes(queue), QUEUE_MEMORY_BYTES + 2 * MEGABYTE);
+    }
+    ck_assert_int_gt(spooled(queue), 60 * MEGABYTE);
+    ck_assert_int_eq(queue_changes(queue), 5000);
+    ck_assert(!queue_is_full(queue));
+    while (!queue_is_drained(queue)) {
+        int before = next;
+
+        next = consume(queue, next, 10000);
+        ck_assert_int_gt(next, before);
+        ck_assert_int_eq(queue_changes(queue), 5000 - (next + 1) / 2);
+    }
+    ck_assert_int_eq(next, 10000);
+    ck_assert_int_eq(spooled(queue), 0);
+    ck_assert_uint_le(queue_bytes(queue), MEGABYTE);
+}
+END_TEST
+
+/* Reader and writer take turns, in steps that meet everywhere in the blocks. */
+START_TEST(reading_and_writing_meet_anywhere)
+{
+    AUTO(Queue) *queue = new_spooling(200 * MEGABYTE);
+    int pushed = 0;
+    int next = 0;
+
+    for (int round = 0; round < 60; round++) {
+        for (int i = 0; i < (round < 30 ? 700 : 150); i++)
+            push_number(queue, pushed++, 7777, true);
+        for (int i = 0; i < round % 7 + 1; i++)
+            push_number(queue, pushed++, 7777, true);
+        if (round % 3 == 0)
+            next = consume(queue, next, 7777);
+        expect_load(queue);
+        for (int i = 0; i < 10 * round && next + i < pushed; i++)
+            expect_number(queue, next + i, 7777);
+        queue_rewind(queue);
+    }
+    while (!queue_is_drained(queue))
+        next = consume(queue, next, 7777);
+    ck_assert_int_eq(next, pushed);
+}
+END_TEST
+
+START_TEST(a_message_larger_than_memory_is_spooled_like_others)
+{
+    AUTO(Queue) *queue = new_spooling(300 * MEGABYTE);
+
+    push_number(queue, 1, 40 * MEGABYTE, true);
+    push_number(queue, 2, 50 * MEGABYTE, true);
+    push_number(queue, 3, 40 * MEGABYTE, true);
+    push_number(queue, 4, 10, true);
+    ck_assert_int_gt(spooled(queue), 89 * MEGABYTE);
+    for (int i = 1; i <= 4; i++) {
+        expect_load(queue);
+        expect_number(queue, i, i == 4 ? 10 : (size_t)(i == 2 ? 50 : 40) * MEGABYTE);
+        queue_release(queue);
+    }
+    expect_nothing(queue);
+    ck_assert_int_eq(spooled(queue), 0);
+}
+END_TEST
+
+START_TEST(the_newest_message_can_be_taken_back_behind_what_is_spooled)
+{
+    AUTO(Queue) *queue = new_spooling(200 * MEGABYTE);
+    int next = 0;
+
+    for (int i = 0; i < 6000; i++) {
+        push_number(queue, i, 10000, true);
+        push_number(queue, 77777, 10, true);
+        ck_assert(queue_drop_newest(queue));
+    }
+    ck_assert_int_gt(spooled(queue), 20 * MEGABYTE);
+    while (!queue_is_drained(queue))
+        next = consume(queue, next, 10000);
+    ck_assert_int_eq(next, 6000);
+}
+END_TEST
+
+START_TEST(without_a_spool_it_is_full_when_memory_is)
+{
+    AUTO(Queue) *queue = queue_new(NULL);
+    int count = 0;
+
+    while (!queue_is_full(queue))
+        push_number(queue, count++, 100000, true);
+    ck_assert_uint_gt(queue_bytes(queue), QUEUE_MEMORY_BYTES);
+    ck_assert(!queue_has_room(queue));
+    for (int i = 0; i < count * 2 / 3; i++)
+        expect_number(queue, i, 100000);
+    queue_release(queue);
+    ck_assert(queue_has_room(queue));
+}
+END_TEST
+
+/* Pushes until the queue says it is full; some more may be under way then. */
+static int
+fill(Queue *queue, int number)
+{
+    while (!queue_is_full(queue))
+        push_number(queue, number++, 10000, true);
+    for (int i = 0; i < 10; i++)
+        push_number(queue, number++, 10000, true);
+    return number;
+}
+
+START_TEST(at_its_limit_the_spool_makes_the_queue_full_until_there_is_room)
+{
+    AUTO(Queue) *queue = new_spooling(8 * MEGABYTE);
+    int pushed = 0;
+    int next = 0;
+
+    for (int round = 0; round < 5; round++) {
+        pushed = fill(queue, pushed);
+        ck_assert_int_le(spooled(queue), 8 * MEGABYTE);
+        ck_assert_int_gt(spooled(queue), 5 * MEGABYTE);
+        ck_assert(!queue_has_room(queue));
+        while (!queue_has_room(queue))
+            next = consume(queue, next, 10000);
+        ck_assert(!queue_is_full(queue));
+    }
+    while (!queue_is_drained(queue))
+        next = consume(queue, next, 10000);
+    ck_assert_int_eq(next, pushed);
+    ck_assert_int_eq(queue_spool_failure(queue)->kind, ERR_NONE);
+}
+END_TEST
+
+/* The limit on the size of a file makes the first segment fail in its middle, as a full disk does. */
+START_TEST(a_spool_that_fails_is_given_up_and_nothing_is_lost)
+{
+    AUTO(Queue) *queue = new_spooling(100 * MEGABYTE);
+    struct rlimit old;
+    int pushed;
+    int next = 0;
+
+    ck_assert(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
+    for (pushed = 0; spooled(queue) < 3 * MEGABYTE; pushed++)
+        push_number(queue, pushed, 10000, true);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &(struct rlimit){500000, old.rlim_max}), 0);
+    pushed = fill(queue, pushed);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &old), 0);
+    ck_assert_ptr_nonnull(
+        strstr(queue_spool_failure(queue)->message, "could not write to a spool file"));
+    for (int round = 0; round < 5; round++) {
+        ck_assert(!queue_has_room(queue));
+        while (!queue_has_room(queue))
+            next = consume(queue, next, 10000);
+        pushed = fill(queue, pushed);
+    }
+    while (!queue_is_drained(queue))
+        next = consume(queue, next, 10000);
+    ck_assert_int_eq(next, pushed);
+    ck_assert_int_eq(spooled(queue), 0);
+}
+END_TEST
+
 Suite *
 unit_suite(void)
 {
     Suite *suite = suite_create("queue");
     TCase *tcase = tcase_create("queue");
 
+    tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, an_empty_queue_gives_nothing);
     tcase_add_test(tcase, gives_messages_in_order_across_blocks);
     tcase_add_test(tcase, keeps_a_message_larger_than_a_block_in_its_place);
@@ -266,10 +475,17 @@ unit_suite(void)
     tcase_add_test(tcase, counts_changes_until_they_are_released);
     tcase_add_test(tcase, memory_is_given_back_when_all_is_released);
     tcase_add_test(tcase, release_in_the_middle_of_a_block_keeps_the_rest);
-    tcase_add_test(tcase, clear_forgets_everything);
     tcase_add_test(tcase, the_newest_message_can_be_taken_back_once);
     tcase_add_test(tcase, a_message_that_was_read_is_not_taken_back);
     tcase_add_test(tcase, taking_back_works_where_a_block_begins);
+    tcase_add_test(tcase, nothing_is_spooled_while_memory_has_room);
+    tcase_add_test(tcase, what_has_no_room_goes_to_disk_and_comes_back_in_order);
+    tcase_add_test(tcase, reading_and_writing_meet_anywhere);
+    tcase_add_test(tcase, a_message_larger_than_memory_is_spooled_like_others);
+    tcase_add_test(tcase, the_newest_message_can_be_taken_back_behind_what_is_spooled);
+    tcase_add_test(tcase, without_a_spool_it_is_full_when_memory_is);
+    tcase_add_test(tcase, at_its_limit_the_spool_makes_the_queue_full_until_there_is_room);
+    tcase_add_test(tcase, a_spool_that_fails_is_given_up_and_nothing_is_lost);
     suite_add_tcase(suite, tcase);
     return suite;
 }

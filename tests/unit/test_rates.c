@@ -1,7 +1,7 @@
 /* Whether changes come faster than they are applied. */
-#include <check.h>
-
 #include "phase/rates.h"
+
+#include "unit.h"
 
 enum { S = 1000000, MB = 1024 * 1024 };
 
@@ -105,13 +105,11 @@ START_TEST(begins_anew_after_a_gap)
 }
 END_TEST
 
-int
-main(void)
+Suite *
+unit_suite(void)
 {
     Suite *suite = suite_create("rates");
     TCase *tcase = tcase_create("rates");
-    SRunner *runner;
-    int failed;
 
     tcase_add_test(tcase, knows_nothing_at_first);
     tcase_add_test(tcase, tells_the_rates_of_the_last_seconds);
@@ -120,9 +118,5 @@ main(void)
     tcase_add_test(tcase, a_small_backlog_is_none);
     tcase_add_test(tcase, begins_anew_after_a_gap);
     suite_add_tcase(suite, tcase);
-    runner = srunner_create(suite);
-    srunner_run_all(runner, CK_NORMAL);
-    failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed == 0 ? 0 : 1;
+    return suite;
 }
