@@ -1,8 +1,9 @@
 /*
  * Messages of the stream between arrival and apply: first in, first out, bounded by its owner.
  *
- * Reading does not consume: apply reads ahead, commits, and then releases what it has applied; after
- * a rollback it rewinds and reads the same messages again.  Bytes stay where they are until then.
+ * Reading does not consume: apply marks what it works on, reads ahead, commits, and then releases
+ * up to the mark; after a rollback it rewinds and reads the same messages again.  Bytes stay where
+ * they are until they are released.
  */
 #ifndef WALTER_QUEUE_H
 #define WALTER_QUEUE_H
@@ -36,6 +37,13 @@ bool queue_read(Queue *queue, QueueRecord *out);
 /* Take back the message pushed last; false when it has been read, or taken back, already. */
 bool queue_drop_newest(Queue *queue);
 
+/*
+ * Mark what has been read by now, and later drop it, whatever was read after it.  Every rewind takes
+ * the mark back.
+ */
+void queue_mark(Queue *queue);
+void queue_release_marked(Queue *queue);
+
 /* Drop everything read so far; drop everything. */
 void queue_release(Queue *queue);
 void queue_clear(Queue *queue);
@@ -43,9 +51,10 @@ void queue_clear(Queue *queue);
 /* Read again from the first message not yet released. */
 void queue_rewind(Queue *queue);
 
-/* Bytes held, and row changes not yet released. */
+/* Bytes held, row changes not yet released, and those not yet read. */
 size_t queue_bytes(const Queue *queue);
 int64_t queue_changes(const Queue *queue);
+int64_t queue_unread(const Queue *queue);
 
 /* True when nothing is left to read. */
 bool queue_is_drained(const Queue *queue);
