@@ -214,9 +214,9 @@ time_until(int64_t until_us)
 
     if (left > 3600 * INT64_C(1000000))
         left = 3600 * INT64_C(1000000);
-    return left <= 0 ? (struct timespec){0}
-                     : (struct timespec){.tv_sec = left / 1000000,
-                                         .tv_nsec = left % 1000000 * 1000};
+    return left <= 0
+               ? (struct timespec){0}
+               : (struct timespec){.tv_sec = left / 1000000, .tv_nsec = left % 1000000 * 1000};
 }
 
 bool
