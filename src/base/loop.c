@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -19,6 +20,7 @@ struct Watch {
     int fd; /* -1 for a timer */
     short events;
     bool dead; /* removed while a turn was dispatching */
+    int64_t rest_until_us;
     int64_t interval_us;
     int64_t next_us;
     WatchReady ready;
@@ -120,6 +122,12 @@ loop_watch_events(Watch *watch, short events)
     watch->events = events;
 }
 
+void
+loop_rest(Watch *watch, int64_t until_us)
+{
+    watch->rest_until_us = until_us;
+}
+
 Watch *
 loop_every(Loop *loop, int64_t interval_us, WatchReady ready, void *owner)
 {
@@ -154,16 +162,25 @@ loop_unwatch(Loop *loop, Watch *watch)
         sweep(loop);
 }
 
-/* Fill loop->polls; returns the moment the turn must end, the earliest timer included. */
+/*
+ * Fill loop->polls; returns the moment the turn must end, the earliest timer and end of a rest
+ * included.
+ */
 static int64_t
 prepare(Loop *loop, int64_t deadline_us)
 {
+    int64_t now = clock_now_us();
+
     for (size_t i = 0; i < loop->count; i++) {
         const Watch *watch = loop->watches[i];
 
         loop->polls[i] = (struct pollfd){.fd = watch->fd, .events = watch->events};
         if (watch->events == 0)
             loop->polls[i].fd = -1;
+        if (watch->rest_until_us > now) {
+            loop->polls[i].fd = -1;
+            deadline_us = watch->rest_until_us < deadline_us ? watch->rest_until_us : deadline_us;
+        }
         if (watch->interval_us > 0 && watch->next_us < deadline_us)
             deadline_us = watch->next_us;
     }
@@ -192,29 +209,30 @@ dispatch(Loop *loop, size_t count, Err *err)
     return true;
 }
 
-/* Milliseconds to wait, rounded up so that a turn never spins just before its deadline. */
-static int
-wait_ms(int64_t until_us)
+static struct timespec
+time_until(int64_t until_us)
 {
     int64_t left = until_us - clock_now_us();
 
-    if (left <= 0)
-        return 0;
-    return left > 3600 * INT64_C(1000000) ? 3600 * 1000 : (int)((left + 999) / 1000);
+    if (left > 3600 * INT64_C(1000000))
+        left = 3600 * INT64_C(1000000);
+    return left <= 0
+               ? (struct timespec){0}
+               : (struct timespec){.tv_sec = left / 1000000, .tv_nsec = left % 1000000 * 1000};
 }
 
 bool
 loop_turn(Loop *loop, int64_t deadline_us, Err *err)
 {
     size_t count = loop->count;
-    int64_t until_us;
+    struct timespec wait;
     int ready;
     bool ok;
 
     if (loop->polls == NULL)
         loop->polls = mem_new(17, sizeof *loop->polls);
-    until_us = prepare(loop, deadline_us);
-    ready = poll(loop->polls, (nfds_t)count + 1, wait_ms(until_us));
+    wait = time_until(prepare(loop, deadline_us));
+    ready = ppoll(loop->polls, (nfds_t)count + 1, &wait, NULL);
     if (ready < 0 && errno != EINTR)
         return err_set(err, ERR_FAILED, "could not poll: %s", strerror(errno));
     if (ready < 0)

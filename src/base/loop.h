@@ -31,6 +31,11 @@ AUTO_FREE_DEFINE(Loop, loop_free)
  */
 Watch *loop_watch(Loop *loop, int fd, short events, WatchReady ready, void *owner);
 void loop_watch_events(Watch *watch, short events);
+/*
+ * Leave the watch alone until then: what comes meanwhile is found in one piece, and who sends it
+ * does not wake us for every bit of it.
+ */
+void loop_rest(Watch *watch, int64_t until_us);
 /* NULL is allowed. */
 void loop_unwatch(Loop *loop, Watch *watch);
 

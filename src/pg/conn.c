@@ -494,3 +494,9 @@ conn_set_reading(Conn *conn, bool reading)
     conn->reading = reading;
     conn_flush(conn);
 }
+
+void
+conn_rest(Conn *conn, int64_t duration_us)
+{
+    loop_rest(conn->watch, clock_now_us() + duration_us);
+}

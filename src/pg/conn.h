@@ -94,4 +94,7 @@ void conn_on_ready(Conn *conn, ConnReady ready, void *owner);
 /* Stop or resume reading from the session's socket (backpressure). */
 void conn_set_reading(Conn *conn, bool reading);
 
+/* Leave the session's socket alone for so long; what comes meanwhile waits. */
+void conn_rest(Conn *conn, int64_t duration_us);
+
 #endif

@@ -8,23 +8,11 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
+#include "phase/batch.h"
 #include "phase/stage.h"
 
-/* A batch ends at this many bytes of messages, or of what they became, whatever their number. */
-static const size_t BATCH_BYTES = 8UL * 1024 * 1024;
-static const size_t DECODED_BYTES = 16UL * 1024 * 1024;
 /* Shorter stretches between changes of the key are not worth a round of statements. */
-enum { COALESCE_MIN = 500, XIDS_MAX = 10000, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
-
-/* Where reading stands, in the batch being read. */
-typedef struct Cursor {
-    Position position;
-    int64_t fence;
-    int64_t seen_fence; /* fence marker of the transaction being read */
-    int64_t skip;       /* changes of a re-sent transaction that are applied already */
-    uint32_t xid;       /* of the transaction being read */
-    bool is_open;       /* inside a transaction */
-} Cursor;
+enum { COALESCE_MIN = 500, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
 
 struct Apply {
     Migration *run;
@@ -32,42 +20,20 @@ struct Apply {
     Conn *holder;        /* see apply_batch */
     int64_t deadline_us; /* of a drain under the lock, 0 = no hurry */
     Stream *stream;
-    Decoder *decoder;
-    DecoderTable *tables; /* those of the leaves, and the fence */
-    int leaf;             /* which one is worked on */
+    BatchReader *reader;
+    Batch *now;   /* the batch that is applied */
+    Batch *ahead; /* the one behind it, read while the server applies ... */
+    bool has_ahead;
+    int leaf; /* which one is worked on */
     Stage *stage;
-    Arena *arena;
     RowKey key;
-    bool hashable;   /* equal keys have equal bytes */
-    Change *changes; /* the batch: row changes and truncates of the leaves */
-    int count;
-    int size;
-    uint32_t xids[XIDS_MAX]; /* whose changes they are */
-    int xid_count;
+    bool hashable;        /* equal keys have equal bytes */
     Cursor done;          /* applied */
-    Cursor next;          /* at the end of the batch */
     Lsn committed_lsn;    /* end of the last transaction whose changes are all committed */
     bool in_transaction;  /* batches wait for the end of the application's transaction */
     bool *until_truncate; /* per leaf: its shadow is wrong until a TRUNCATE comes */
     int64_t last_marker;
 };
-
-static void
-describe_tables(Apply *apply)
-{
-    static const char *const fence_columns[] = {"marker"};
-    const Migration *run = apply->run;
-    size_t count = (size_t)run->leaf_count;
-
-    apply->tables = arena_alloc(run->arena, (count + 1) * sizeof *apply->tables);
-    apply->until_truncate = arena_alloc(run->arena, count * sizeof *apply->until_truncate);
-    for (size_t i = 0; i < count; i++)
-        apply->tables[i] = *run->leaves[i].stream;
-    apply->tables[count] = (DecoderTable){.schema = "walter",
-                                          .name = run->names.fence_name,
-                                          .column_count = 1,
-                                          .columns = fence_columns};
-}
 
 Apply *
 apply_open(Migration *run, Stream *stream, Err *err)
@@ -76,15 +42,16 @@ apply_open(Migration *run, Stream *stream, Err *err)
 
     apply->run = run;
     apply->stream = stream;
-    apply->arena = arena_new();
     apply->key = (RowKey){run->original.key, run->original.key_count, run->original.column_count};
     apply->hashable = true;
     for (int i = 0; i < run->original.key_count; i++)
         apply->hashable = apply->hashable && run->original.columns[run->original.key[i]].byte_equal;
-    describe_tables(apply);
-    apply->decoder = decoder_new(run->settings->plugin, apply->tables, run->leaf_count + 1);
+    apply->until_truncate =
+        arena_alloc(run->arena, (size_t)run->leaf_count * sizeof *apply->until_truncate);
+    apply->reader = batch_reader_new(run, stream_queue(stream));
+    apply->now = mem_new(1, sizeof *apply->now);
+    apply->ahead = mem_new(1, sizeof *apply->ahead);
     apply->done.position.end_lsn = run->consistent_lsn;
-    apply->next = apply->done;
     apply->committed_lsn = run->consistent_lsn;
     apply->conn = migration_connect_owner(run, run->binary_stream ? CONN_EXPRESSIONS : CONN_SQL,
                                           "apply", err);
@@ -104,188 +71,12 @@ apply_close(Apply *apply)
         return;
     stage_free(apply->stage);
     conn_close(apply->conn);
-    decoder_free(apply->decoder);
-    arena_free(apply->arena);
-    free(apply->changes);
+    batch_reader_free(apply->reader);
+    batch_done(apply->now);
+    batch_done(apply->ahead);
+    free(apply->now);
+    free(apply->ahead);
     free(apply);
-}
-
-/* ---- reading a batch ---- */
-
-static void
-keep_change(Apply *apply, const Change *change)
-{
-    if (apply->count == apply->size) {
-        apply->size = apply->size == 0 ? 1024 : apply->size * 2;
-        apply->changes = mem_grow(apply->changes, (size_t)apply->size, sizeof *apply->changes);
-    }
-    apply->changes[apply->count++] = *change;
-}
-
-/* A bigint in text or binary; the fence's marker. */
-static int64_t
-marker_of(const Datum *datum)
-{
-    char text[24] = {0};
-    uint64_t value = 0;
-
-    if (datum->kind == DATUM_BINARY && datum->len == 8) {
-        for (int i = 0; i < 8; i++)
-            value = value << 8 | datum->bytes[i];
-        return (int64_t)value;
-    }
-    if (datum->kind != DATUM_TEXT || datum->len >= sizeof text)
-        return 0;
-    memcpy(text, datum->bytes, datum->len);
-    return strtoll(text, NULL, 10);
-}
-
-/* A row with its values where the original's columns are. */
-static const Datum *
-arrange(const Apply *apply, const int *order, const Datum *row)
-{
-    size_t count = (size_t)apply->key.column_count;
-    Datum *arranged;
-
-    if (order == NULL || row == NULL)
-        return row;
-    arranged = arena_alloc(apply->arena, count * sizeof *arranged);
-    for (size_t i = 0; i < count; i++)
-        arranged[i] = row[order[i]];
-    return arranged;
-}
-
-/* A change of a leaf, unless it is applied already. */
-static void
-take_leaf_change(Apply *apply, const Change *change, int leaf)
-{
-    const int *order = apply->run->leaves[leaf].order;
-    Cursor *next = &apply->next;
-    Change arranged = *change;
-
-    next->position.ordinal++;
-    if (next->position.ordinal <= next->skip)
-        return;
-    arranged.table = leaf;
-    arranged.new_row = arrange(apply, order, change->new_row);
-    arranged.old_row = arrange(apply, order, change->old_row);
-    keep_change(apply, &arranged);
-}
-
-static bool
-is_fence(const Apply *apply, int table)
-{
-    return table == apply->run->leaf_count;
-}
-
-static void
-take_row_change(Apply *apply, const Change *change)
-{
-    if (!is_fence(apply, change->table))
-        take_leaf_change(apply, change, change->table);
-    else if (change->kind == CHANGE_UPDATE)
-        apply->next.seen_fence = marker_of(&change->new_row[0]);
-}
-
-static void
-take_truncate(Apply *apply, const Change *change)
-{
-    for (int i = 0; i < change->truncated_count; i++)
-        if (!is_fence(apply, change->truncated[i]))
-            take_leaf_change(apply, change, change->truncated[i]);
-}
-
-static void
-take_change(Apply *apply, const Change *change)
-{
-    Cursor *next = &apply->next;
-
-    switch (change->kind) {
-    case CHANGE_NONE:
-        return;
-    case CHANGE_BEGIN:
-        next->skip = next->position.open_lsn == change->commit_lsn ? next->position.ordinal : 0;
-        next->position.open_lsn = change->commit_lsn;
-        next->position.ordinal = 0;
-        next->is_open = true;
-        next->seen_fence = 0;
-        next->xid = change->xid;
-        apply->xids[apply->xid_count++] = change->xid;
-        return;
-    case CHANGE_COMMIT:
-        next->position.end_lsn = change->end_lsn;
-        next->position.open_lsn = LSN_INVALID;
-        next->position.ordinal = 0;
-        next->is_open = false;
-        if (next->seen_fence > next->fence)
-            next->fence = next->seen_fence;
-        return;
-    case CHANGE_INSERT:
-    case CHANGE_UPDATE:
-    case CHANGE_DELETE:
-        take_row_change(apply, change);
-        return;
-    case CHANGE_TRUNCATE:
-        take_truncate(apply, change);
-        return;
-    }
-}
-
-static bool
-has_room(const Apply *apply, int64_t limit, size_t bytes)
-{
-    return apply->count < limit && apply->xid_count < XIDS_MAX && bytes < BATCH_BYTES &&
-           arena_bytes(apply->arena) < DECODED_BYTES;
-}
-
-/*
- * Bring the changes of each leaf together, in their order.  Leaves have no constraint in common, for
- * a unique one of all of them contains what decides which leaf a row is in; so it does not matter
- * which leaf is first.
- */
-static void
-sort_by_leaf(Apply *apply)
-{
-    size_t bytes = (size_t)apply->count * sizeof *apply->changes;
-    Change *before;
-    int *ends;
-
-    if (apply->run->leaf_count == 1 || apply->count == 0)
-        return;
-    ends = arena_alloc(apply->arena, (size_t)(apply->run->leaf_count + 1) * sizeof *ends);
-    before = memcpy(arena_alloc(apply->arena, bytes), apply->changes, bytes);
-    for (int i = 0; i < apply->count; i++)
-        ends[before[i].table + 1]++;
-    for (int leaf = 0; leaf < apply->run->leaf_count; leaf++)
-        ends[leaf + 1] += ends[leaf];
-    for (int i = 0; i < apply->count; i++)
-        apply->changes[ends[before[i].table]++] = before[i];
-}
-
-static bool
-read_batch(Apply *apply, int64_t limit, Err *err)
-{
-    Queue *queue = stream_queue(apply->stream);
-    size_t bytes = 0;
-    QueueRecord record;
-
-    apply->count = 0;
-    apply->next = apply->done;
-    apply->xid_count = 0;
-    if (apply->done.is_open)
-        apply->xids[apply->xid_count++] = apply->done.xid;
-    while (has_room(apply, limit, bytes) && queue_read(queue, &record)) {
-        Change change;
-
-        if (!decoder_read(apply->decoder, record.bytes, record.len, record.wal_end_lsn,
-                          apply->arena, &change, err))
-            return err_wrap(err, "decoding the stream");
-        take_change(apply, &change);
-        bytes += record.len;
-    }
-    apply->next.position.changes += apply->count;
-    sort_by_leaf(apply);
-    return true;
 }
 
 /* ---- applying it ---- */
@@ -314,14 +105,14 @@ next_segment(const Apply *apply, int first, bool ordered)
     Segment segment = {.first = first, .kind = ordered ? SEGMENT_ORDERED : SEGMENT_COALESCED};
     int quiet = 0; /* changes since the last one that needs order */
 
-    if (apply->changes[first].kind == CHANGE_TRUNCATE)
+    if (apply->now->changes[first].kind == CHANGE_TRUNCATE)
         return (Segment){.kind = SEGMENT_TRUNCATE, .first = first, .count = 1};
-    if (needs_order(apply, &apply->changes[first]))
+    if (needs_order(apply, &apply->now->changes[first]))
         segment.kind = SEGMENT_ORDERED;
-    for (int i = first; i < apply->count && apply->changes[i].kind != CHANGE_TRUNCATE &&
-                        apply->changes[i].table == apply->changes[first].table;
+    for (int i = first; i < apply->now->count && apply->now->changes[i].kind != CHANGE_TRUNCATE &&
+                        apply->now->changes[i].table == apply->now->changes[first].table;
          i++) {
-        bool order = needs_order(apply, &apply->changes[i]);
+        bool order = needs_order(apply, &apply->now->changes[i]);
 
         if (segment.kind == SEGMENT_COALESCED && order)
             break;
@@ -335,15 +126,29 @@ next_segment(const Apply *apply, int first, bool ordered)
     return segment;
 }
 
+/* While the server applies a batch, read the next one, if there is a whole one. */
+static bool
+read_ahead(Apply *apply, Err *err)
+{
+    int64_t limit = apply->run->settings->pull_batch_count;
+
+    if (apply->has_ahead || apply->holder != NULL ||
+        queue_unread(stream_queue(apply->stream)) < limit)
+        return true;
+    apply->has_ahead = batch_read(apply->reader, apply->ahead, &apply->now->end, limit, err);
+    return apply->has_ahead;
+}
+
 static bool
 apply_coalesced(Apply *apply, const Segment *segment, Err *err)
 {
     NetOp *ops;
     int count;
 
-    return coalesce(&apply->changes[segment->first], segment->count, &apply->key, apply->arena,
-                    &ops, &count, err) &&
-           (count == 0 || stage_apply(apply->stage, ops, count, err));
+    return coalesce(&apply->now->changes[segment->first], segment->count, &apply->key,
+                    apply->now->arena, &ops, &count, err) &&
+           (count == 0 || (stage_send(apply->stage, ops, count, err) && read_ahead(apply, err) &&
+                           stage_collect(apply->stage, err)));
 }
 
 /* A row that does not fit when it comes alone and in order does not fit at all: name it. */
@@ -363,11 +168,11 @@ apply_ordered(Apply *apply, const Segment *segment, Err *err)
 {
     int failed;
 
-    if (stage_apply_ordered(apply->stage, &apply->changes[segment->first], segment->count, &failed,
-                            err))
+    if (stage_apply_ordered(apply->stage, &apply->now->changes[segment->first], segment->count,
+                            &failed, err))
         return true;
     if (err->kind == ERR_DATA && failed >= 0)
-        return name_failed_row(apply, &apply->changes[segment->first + failed], err);
+        return name_failed_row(apply, &apply->now->changes[segment->first + failed], err);
     return false;
 }
 
@@ -386,7 +191,7 @@ apply_segment(Apply *apply, const Segment *segment, Err *err)
 {
     bool skip;
 
-    apply->leaf = apply->changes[segment->first].table;
+    apply->leaf = apply->now->changes[segment->first].table;
     stage_aim(apply->stage, &apply->run->leaves[apply->leaf]);
     skip = apply->until_truncate[apply->leaf];
     switch (segment->kind) {
@@ -408,9 +213,9 @@ static bool
 begin(Apply *apply, Err *err)
 {
     const StageBatch batch = {.holder = apply->holder,
-                              .xids = apply->xids,
-                              .xid_count = apply->xid_count,
-                              .arena = apply->arena};
+                              .xids = apply->now->xids,
+                              .xid_count = apply->now->xid_count,
+                              .arena = apply->now->arena};
     int64_t left_ms = (apply->deadline_us - clock_now_us()) / 1000;
     BUF_AUTO(sql);
 
@@ -445,7 +250,7 @@ run_segments(Apply *apply, bool ordered, Err *err)
 {
     if (!begin(apply, err))
         return false;
-    for (int i = 0; i < apply->count;) {
+    for (int i = 0; i < apply->now->count;) {
         Segment segment = next_segment(apply, i, ordered);
 
         if (!apply_segment(apply, &segment, err))
@@ -458,7 +263,7 @@ run_segments(Apply *apply, bool ordered, Err *err)
 static bool
 must_stay_open(const Apply *apply)
 {
-    return apply->run->definition.has_deferrable && apply->next.is_open;
+    return apply->run->definition.has_deferrable && apply->now->end.is_open;
 }
 
 static bool
@@ -473,7 +278,7 @@ commit(Apply *apply, Err *err)
         apply->in_transaction = true;
         return true;
     }
-    position = state_position_sql(&apply->run->names, &apply->next.position);
+    position = state_position_sql(&apply->run->names, &apply->now->end.position);
     sql = sql_build("%S; commit", position);
     if (!query_exec(apply->conn, sql, err))
         return false;
@@ -528,32 +333,59 @@ write_batch(Apply *apply, Err *err)
     }
 }
 
+/* Take back what was read and is not applied: whoever tries again gets the same messages. */
+static void
+read_again(Apply *apply)
+{
+    queue_rewind(stream_queue(apply->stream));
+    apply->has_ahead = false;
+}
+
+/* Under the lock the time is looked at between two batches, so these are small. */
+static bool
+take_batch(Apply *apply, Err *err)
+{
+    int64_t limit = apply->run->settings->pull_batch_count;
+    Batch *ahead = apply->ahead;
+
+    if (apply->has_ahead && apply->holder == NULL) {
+        apply->ahead = apply->now;
+        apply->now = ahead;
+        apply->has_ahead = false;
+        return true;
+    }
+    if (apply->has_ahead)
+        read_again(apply);
+    if (apply->holder != NULL && limit > LOCKED_BATCH_MAX)
+        limit = LOCKED_BATCH_MAX;
+    return batch_read(apply->reader, apply->now, &apply->done, limit, err);
+}
+
+static bool
+has_work(const Apply *apply)
+{
+    return apply->has_ahead || !queue_is_drained(stream_queue(apply->stream));
+}
+
 bool
 apply_batch(Apply *apply, Conn *holder, Err *err)
 {
     Queue *queue = stream_queue(apply->stream);
-    int64_t limit = apply->run->settings->pull_batch_count;
 
-    if (queue_is_drained(queue))
+    if (!has_work(apply))
         return true;
-    if (!queue_load(queue, err))
-        return false;
-    arena_reset(apply->arena);
     apply->holder = holder;
-    /* under the lock the time is looked at between two batches */
-    if (holder != NULL && limit > LOCKED_BATCH_MAX)
-        limit = LOCKED_BATCH_MAX;
-    if (!read_batch(apply, limit, err))
+    if (!take_batch(apply, err))
         return false;
-    if ((apply->count > 0 || (apply->in_transaction && !must_stay_open(apply))) &&
+    queue_mark(queue);
+    if ((apply->now->count > 0 || (apply->in_transaction && !must_stay_open(apply))) &&
         !write_batch(apply, err)) {
-        /* whoever tries again gets the same messages; the decoder only caches relations */
-        queue_rewind(queue);
+        read_again(apply); /* the decoder only caches relations */
         return false;
     }
-    apply->done = apply->next;
+    apply->done = apply->now->end;
     apply->run->counters.changes_applied = apply->done.position.changes;
-    queue_release(queue);
+    queue_release_marked(queue);
     if (!apply->in_transaction)
         apply->committed_lsn = apply->done.position.end_lsn;
     stream_set_applied(apply->stream, apply->committed_lsn,
@@ -586,7 +418,7 @@ drain(Apply *apply, int64_t marker, int64_t deadline_us, Conn *holder, Err *err)
     while (apply->done.fence < marker || apply->in_transaction) {
         if (clock_now_us() >= deadline_us)
             return err_set(err, ERR_RETRY, "the stream was not drained in time");
-        if (!queue_is_drained(stream_queue(apply->stream))) {
+        if (has_work(apply)) {
             if (!apply_batch(apply, holder, err))
                 return false;
         } else if (!loop_turn(apply->run->loop, deadline_us, err)) {

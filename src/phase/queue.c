@@ -33,6 +33,7 @@ struct Queue {
     Block *last;
     Place released; /* the first record still held */
     Place next;     /* the next record to read */
+    Place mark;     /* what is before it is released next */
     Place newest;   /* the last record pushed; its block is NULL when it has been read or dropped */
     int64_t pushed_changes;
     size_t bytes;
@@ -187,6 +188,8 @@ add_block(Queue *queue, size_t at_least)
         queue->released.block = block;
     if (queue->next.block == NULL)
         queue->next.block = block;
+    if (queue->mark.block == NULL)
+        queue->mark.block = block;
 }
 
 void
@@ -257,6 +260,14 @@ queue_drop_newest(Queue *queue)
     return true;
 }
 
+/* Is all that was pushed released? */
+static bool
+is_empty(const Queue *queue)
+{
+    return queue->released.block == queue->last &&
+           (queue->last == NULL || queue->released.offset == queue->last->used);
+}
+
 /* Nothing is held: fill the one block left from its beginning, or free it when it is a large one. */
 static void
 reuse_or_free_last(Queue *queue)
@@ -274,30 +285,43 @@ reuse_or_free_last(Queue *queue)
     }
     queue->next.block = block;
     queue->next.offset = 0;
-    queue->released = queue->next;
+    queue->released = queue->mark = queue->next;
     queue->newest.block = NULL;
 }
 
 void
-queue_release(Queue *queue)
+queue_mark(Queue *queue)
 {
-    settle(queue, &queue->next);
-    while (queue->released.block != queue->next.block) {
+    queue->mark = queue->next;
+}
+
+void
+queue_release_marked(Queue *queue)
+{
+    settle(queue, &queue->mark);
+    while (queue->released.block != queue->mark.block) {
         Block *block = queue->released.block;
 
         queue->released.block = block->next;
         queue->bytes -= block->size;
         free(block);
     }
-    queue->released = queue->next;
-    if (queue_is_drained(queue))
+    queue->released = queue->mark;
+    if (is_empty(queue))
         reuse_or_free_last(queue);
+}
+
+void
+queue_release(Queue *queue)
+{
+    queue_mark(queue);
+    queue_release_marked(queue);
 }
 
 void
 queue_rewind(Queue *queue)
 {
-    queue->next = queue->released;
+    queue->next = queue->mark = queue->released;
 }
 
 bool
@@ -339,6 +363,12 @@ int64_t
 queue_changes(const Queue *queue)
 {
     return queue->pushed_changes - queue->released.changes;
+}
+
+int64_t
+queue_unread(const Queue *queue)
+{
+    return queue->pushed_changes - queue->next.changes;
 }
 
 bool

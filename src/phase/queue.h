@@ -3,8 +3,9 @@
  * goes to a spool, block by block: the first messages and the newest ones are in memory, those
  * between them on disk.  The owner stops pushing when the queue is full.
  *
- * Reading does not consume: apply reads ahead, commits, and then releases what it has applied; after
- * a rollback it rewinds and reads the same messages again.  Bytes stay where they are until then.
+ * Reading does not consume: apply marks what it works on, reads ahead, commits, and then releases
+ * up to the mark; after a rollback it rewinds and reads the same messages again.  Bytes stay where
+ * they are until they are released.
  */
 #ifndef WALTER_QUEUE_H
 #define WALTER_QUEUE_H
@@ -51,6 +52,13 @@ bool queue_read(Queue *queue, QueueRecord *out);
 /* Take back the message pushed last; false when it has been read, or taken back, already. */
 bool queue_drop_newest(Queue *queue);
 
+/*
+ * Mark what has been read by now, and later drop it, whatever was read after it.  Every rewind takes
+ * the mark back.
+ */
+void queue_mark(Queue *queue);
+void queue_release_marked(Queue *queue);
+
 /* Drop everything read so far. */
 void queue_release(Queue *queue);
 
@@ -65,9 +73,10 @@ bool queue_has_room(const Queue *queue);
 const Spool *queue_spool(const Queue *queue);
 const Err *queue_spool_failure(const Queue *queue);
 
-/* Bytes held in memory, and row changes not yet released, spooled ones included. */
+/* Bytes held in memory; row changes not yet released, and those not yet read, spooled ones included. */
 size_t queue_bytes(const Queue *queue);
 int64_t queue_changes(const Queue *queue);
+int64_t queue_unread(const Queue *queue);
 
 /* True when nothing is left to read. */
 bool queue_is_drained(const Queue *queue);

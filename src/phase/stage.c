@@ -211,14 +211,23 @@ typedef struct Groups {
     int size;
 } Groups;
 
-/* What stage_apply has staged, and under which numbers. */
-typedef struct Sets {
+/* A statement on its way, and how many rows it must affect. */
+typedef struct Sent {
+    const char *what;
+    int64_t rows;
+} Sent;
+
+/* What is staged, under which numbers, and what of it the server is applying. */
+struct Sets {
     Groups updates;
     int delete_set;
     int insert_set;
     int64_t deletes;
     int64_t inserts;
-} Sets;
+    Sent *sent;
+    int sent_count;
+    bool in_steps; /* some updates take several steps, after which come the inserts */
+};
 
 static Group *
 add_group(Stage *stage, Groups *groups, const bool *present)
@@ -290,17 +299,21 @@ stage_ops(Stage *stage, const NetOp *ops, int count, Sets *sets, Err *err)
 }
 
 static bool
-run_counted(const Stage *stage, const char *sql, int64_t expected, const char *what, Err *err)
+check_affected(const Stage *stage, const Rows *rows, const Sent *sent, Err *err)
+{
+    if (rows_affected(rows) == sent->rows || stage->run->projection.is_copy_statement)
+        return true;
+    return err_set(err, ERR_MISMATCH,
+                   "%s of %lld rows affected %lld: original and shadow have diverged", sent->what,
+                   (long long)sent->rows, (long long)rows_affected(rows));
+}
+
+static bool
+run_counted(const Stage *stage, const char *sql, const Sent *sent, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_simple(stage->conn, sql, &rows, err))
-        return false;
-    if (rows_affected(rows) != expected && !stage->run->projection.is_copy_statement)
-        return err_set(err, ERR_MISMATCH,
-                       "%s of %lld rows affected %lld: original and shadow have diverged", what,
-                       (long long)expected, (long long)rows_affected(rows));
-    return true;
+    return query_simple(stage->conn, sql, &rows, err) && check_affected(stage, rows, sent, err);
 }
 
 static void
@@ -317,7 +330,7 @@ run_update(Stage *stage, const char *filter, const SetRule *rule, int64_t rows, 
     if (rows == 0)
         return true;
     stage_build_update(stage, &sql, STAGE_TABLE, filter, rule);
-    return run_counted(stage, buf_text(&sql), rows, "an UPDATE", err);
+    return run_counted(stage, buf_text(&sql), &(Sent){"an UPDATE", rows}, err);
 }
 
 /* With a copy statement a change may move a row out of the statement's result, or into it. */
@@ -386,57 +399,145 @@ run_mixed_group(Stage *stage, const Group *group, Err *err)
            run_half(stage, group, set, false, group->rows - filled, err);
 }
 
+/* Can the server do it in one statement? */
 static bool
-run_group(Stage *stage, const Group *group, Err *err)
+is_in_steps(const Stage *stage, const Group *group)
+{
+    const Brought brought = {.present = group->present};
+
+    return stage->run->projection.is_copy_statement || stage_needs_original(stage, &brought);
+}
+
+static bool
+run_steps(Stage *stage, const Group *group, Err *err)
+{
+    const Brought brought = {.present = group->present};
+
+    return stage_needs_original(stage, &brought) ? run_mixed_group(stage, group, err)
+                                                 : run_copy_update(stage, group->set, err);
+}
+
+/* ---- the statements for them ---- */
+
+static void
+note_sent(Sets *sets, Buf *sql, const char *what, int64_t rows)
+{
+    buf_add_text(sql, ";");
+    sets->sent[sets->sent_count++] = (Sent){what, rows};
+}
+
+static void
+add_deletes(const Stage *stage, Sets *sets, Buf *sql)
+{
+    BUF_AUTO(filter);
+
+    if (sets->deletes == 0)
+        return;
+    add_filter(stage, &filter, sets->delete_set);
+    stage_build_delete(stage, sql, STAGE_TABLE, buf_text(&filter));
+    note_sent(sets, sql, "a DELETE", sets->deletes);
+}
+
+static void
+add_update(const Stage *stage, Sets *sets, const Group *group, Buf *sql)
 {
     const SetRule rule = {.brought = {.present = group->present}};
     BUF_AUTO(filter);
 
-    if (stage_needs_original(stage, &rule.brought))
-        return run_mixed_group(stage, group, err);
-    if (stage->run->projection.is_copy_statement)
-        return run_copy_update(stage, group->set, err);
     add_filter(stage, &filter, group->set);
-    return run_update(stage, buf_text(&filter), &rule, group->rows, err);
+    stage_build_update(stage, sql, STAGE_TABLE, buf_text(&filter), &rule);
+    note_sent(sets, sql, "an UPDATE", group->rows);
 }
 
-static bool
-run_deletes(Stage *stage, const Sets *sets, Err *err)
+static void
+add_inserts(const Stage *stage, Sets *sets, Buf *sql)
 {
     BUF_AUTO(filter);
-    BUF_AUTO(sql);
-
-    if (sets->deletes == 0)
-        return true;
-    add_filter(stage, &filter, sets->delete_set);
-    stage_build_delete(stage, &sql, STAGE_TABLE, buf_text(&filter));
-    return run_counted(stage, buf_text(&sql), sets->deletes, "a DELETE", err);
-}
-
-static bool
-run_inserts(Stage *stage, const Sets *sets, Err *err)
-{
-    BUF_AUTO(filter);
-    BUF_AUTO(sql);
 
     if (sets->inserts == 0)
-        return true;
+        return;
     add_filter(stage, &filter, sets->insert_set);
-    stage_build_insert(stage, &sql, STAGE_TABLE, buf_text(&filter));
-    return run_counted(stage, buf_text(&sql), sets->inserts, "an INSERT", err);
+    stage_build_insert(stage, sql, STAGE_TABLE, buf_text(&filter));
+    note_sent(sets, sql, "an INSERT", sets->inserts);
+}
+
+/* Room for what is sent: a statement per group, and two. */
+static void
+make_room(Stage *stage, Sets *sets)
+{
+    size_t count = (size_t)sets->updates.count + 2;
+
+    sets->sent = arena_alloc(stage->batch.arena, count * sizeof *sets->sent);
+}
+
+static bool
+send(Stage *stage, const Buf *sql, Err *err)
+{
+    return sql->len == 0 || query_send(stage->conn, buf_text(sql), err);
 }
 
 bool
-stage_apply(Stage *stage, const NetOp *ops, int count, Err *err)
+stage_send(Stage *stage, const NetOp *ops, int count, Err *err)
 {
-    Sets sets = {0};
+    Sets *sets = arena_alloc(stage->batch.arena, sizeof *sets);
+    BUF_AUTO(sql);
 
-    if (!stage_ops(stage, ops, count, &sets, err))
+    stage->sets = sets;
+    if (!stage_ops(stage, ops, count, sets, err))
         return err_wrap(err, "staging changes");
-    if (!run_deletes(stage, &sets, err))
-        return false;
-    for (int i = 0; i < sets.updates.count; i++)
-        if (!run_group(stage, &sets.updates.items[i], err))
+    make_room(stage, sets);
+    add_deletes(stage, sets, &sql);
+    for (int i = 0; i < sets->updates.count; i++) {
+        const Group *group = &sets->updates.items[i];
+
+        if (is_in_steps(stage, group))
+            sets->in_steps = true;
+        else
+            add_update(stage, sets, group, &sql);
+    }
+    if (!sets->in_steps)
+        add_inserts(stage, sets, &sql);
+    return send(stage, &sql, err);
+}
+
+/* The results of what was sent, one per statement; afterwards the session is free again. */
+static bool
+collect_sent(Stage *stage, Err *err)
+{
+    Sets *sets = stage->sets;
+    bool ok = true;
+
+    for (int i = 0; i < sets->sent_count; i++) {
+        AUTO(Rows) *rows = NULL;
+
+        if (!query_next(stage->conn, &rows, err))
             return false;
-    return run_inserts(stage, &sets, err);
+        if (rows == NULL)
+            return err_set(err, ERR_FAILED, "the server gave fewer results than statements");
+        ok = ok && check_affected(stage, rows, &sets->sent[i], err);
+    }
+    if (sets->sent_count > 0 && !query_finish(stage->conn, NULL, err))
+        return false;
+    sets->sent_count = 0;
+    return ok;
+}
+
+bool
+stage_collect(Stage *stage, Err *err)
+{
+    Sets *sets = stage->sets;
+    BUF_AUTO(sql);
+
+    if (!collect_sent(stage, err))
+        return false;
+    if (!sets->in_steps)
+        return true;
+    for (int i = 0; i < sets->updates.count; i++) {
+        const Group *group = &sets->updates.items[i];
+
+        if (is_in_steps(stage, group) && !run_steps(stage, group, err))
+            return false;
+    }
+    add_inserts(stage, sets, &sql);
+    return send(stage, &sql, err) && collect_sent(stage, err);
 }

@@ -34,15 +34,18 @@ void stage_aim(Stage *stage, const Leaf *leaf);
 NODISCARD bool stage_begin(Stage *stage, const StageBatch *batch, bool again, Err *err);
 
 /*
- * Apply net operations as one DELETE, one UPDATE per set of sent columns and one INSERT.  Each
- * operation must affect exactly one row (but with a copy statement, which may leave rows out):
- * ERR_MISMATCH otherwise.  ERR_DATA when a row does not fit the new definition.
+ * Apply net operations as one DELETE, one UPDATE per set of sent columns and one INSERT, in two
+ * calls: after the first the server is at work and the caller may do something else, but nothing
+ * with the stage or its session; the second waits for the end.  Each operation must affect exactly
+ * one row (but with a copy statement, which may leave rows out): ERR_MISMATCH otherwise.  ERR_DATA
+ * when a row does not fit the new definition.
  */
-NODISCARD bool stage_apply(Stage *stage, const NetOp *ops, int count, Err *err);
+NODISCARD bool stage_send(Stage *stage, const NetOp *ops, int count, Err *err);
+NODISCARD bool stage_collect(Stage *stage, Err *err);
 
 /*
  * Apply changes one after the other, in stream order: for changes of the key, for keys that equal
- * without being the same bytes, and after a unique violation.  Fails like stage_apply; *failed is
+ * without being the same bytes, and after a unique violation.  Fails like stage_collect; *failed is
  * the index of the change that failed, or -1.
  */
 NODISCARD bool stage_apply_ordered(Stage *stage, const Change *changes, int count, int *failed,

@@ -18,6 +18,7 @@
 #define STAGE_LINE_TABLE "pg_temp.walter_line"
 
 typedef struct Prepared Prepared;
+typedef struct Sets Sets;
 
 /* Columns of the original, most often one. */
 typedef struct UseList {
@@ -40,6 +41,7 @@ struct Stage {
     bool is_visible; /* a new snapshot of the reader sees all that the batch came from */
     int next_seq;    /* both count on through a transaction, so that no number comes twice */
     int next_set;
+    Sets *sets; /* of stage_send, in the batch's arena */
     Prepared *statements;
     int statement_count;
     int statement_size;

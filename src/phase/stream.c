@@ -9,6 +9,13 @@
 #include "pg/copydata.h"
 
 static const int64_t STATUS_INTERVAL_US = 1000000;
+/*
+ * With this much in the queue there is no hurry for more: the walsender sends every message by
+ * itself, and to be woken for each of them costs more than to take it.  In the time given here not
+ * more comes than a socket holds, so the walsender does not wait.
+ */
+static const size_t QUEUE_ENOUGH_BYTES = 1024UL * 1024;
+static const int64_t REST_US = 300;
 
 struct Stream {
     Conn *conn;
@@ -174,6 +181,8 @@ on_ready(void *owner, Err *err)
             return false;
     }
     pause_or_resume(stream);
+    if (queue_bytes(stream->queue) > QUEUE_ENOUGH_BYTES)
+        conn_rest(stream->conn, REST_US);
     return true;
 }
 

@@ -102,6 +102,25 @@ START_TEST(calls_who_can_read)
 }
 END_TEST
 
+START_TEST(lets_a_watch_rest)
+{
+    int64_t begun_us = clock_now_us();
+    Seen seen = {0};
+    Err err = {0};
+    Watch *watch = loop_watch(loop, ends[0], POLLIN, on_ready, &seen);
+
+    write_byte();
+    loop_rest(watch, begun_us + MS(30));
+    /* the turn ends with the rest, long before its deadline */
+    ck_assert(turn(MS(5000), &err));
+    ck_assert_int_eq(seen.calls, 0);
+    ck_assert_int_ge(clock_now_us() - begun_us, MS(30));
+    ck_assert_int_lt(clock_now_us() - begun_us, MS(4000));
+    ck_assert(turn(MS(5000), &err));
+    ck_assert_int_eq(seen.calls, 1);
+}
+END_TEST
+
 START_TEST(tells_that_the_other_end_is_closed)
 {
     Seen seen = {0};
@@ -300,6 +319,7 @@ unit_suite(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, ends_a_turn_at_its_deadline);
     tcase_add_test(tcase, calls_who_can_read);
+    tcase_add_test(tcase, lets_a_watch_rest);
     tcase_add_test(tcase, tells_that_the_other_end_is_closed);
     tcase_add_test(tcase, calls_timers_at_their_interval);
     tcase_add_test(tcase, pauses_and_serves_the_others);

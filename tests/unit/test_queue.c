@@ -60,6 +60,45 @@ START_TEST(an_empty_queue_gives_nothing)
 }
 END_TEST
 
+/* Across blocks, to the end, and to the end of a queue whose last block was used again. */
+START_TEST(releases_up_to_the_mark_and_no_further)
+{
+    static const int ahead[] = {1, 1500, 3000};
+    AUTO(Queue) *queue = queue_new(NULL);
+
+    queue_mark(queue); /* of nothing: means nothing */
+    for (int i = 0; i < 5000; i++)
+        push_number(queue, i, 999, true);
+    queue_release_marked(queue);
+    ck_assert_int_eq(queue_changes(queue), 5000);
+    ck_assert_int_eq(queue_unread(queue), 5000);
+    for (int i = 0; i < 2000; i++)
+        expect_number(queue, i, 999);
+    queue_mark(queue);
+    for (int i = 0; i < ahead[_i]; i++)
+        expect_number(queue, 2000 + i, 999);
+    queue_release_marked(queue);
+    ck_assert_int_eq(queue_changes(queue), 3000);
+    ck_assert_int_eq(queue_unread(queue), 3000 - ahead[_i]);
+    /* what was read behind the mark can be read again */
+    queue_rewind(queue);
+    for (int i = 2000; i < 5000; i++)
+        expect_number(queue, i, 999);
+    /* a rewind has taken the mark back */
+    queue_release_marked(queue);
+    ck_assert_int_eq(queue_changes(queue), 3000);
+    queue_release(queue);
+    ck_assert_int_eq(queue_changes(queue), 0);
+    expect_nothing(queue);
+    push_number(queue, 7, 10, true);
+    queue_mark(queue);
+    expect_number(queue, 7, 10);
+    queue_release_marked(queue);
+    ck_assert_int_eq(queue_changes(queue), 1);
+    ck_assert_int_eq(queue_unread(queue), 0);
+}
+END_TEST
+
 START_TEST(gives_messages_in_order_across_blocks)
 {
     AUTO(Queue) *queue = queue_new(NULL);
@@ -468,6 +507,7 @@ unit_suite(void)
 
     tcase_set_timeout(tcase, 60);
     tcase_add_test(tcase, an_empty_queue_gives_nothing);
+    tcase_add_loop_test(tcase, releases_up_to_the_mark_and_no_further, 0, 3);
     tcase_add_test(tcase, gives_messages_in_order_across_blocks);
     tcase_add_test(tcase, keeps_a_message_larger_than_a_block_in_its_place);
     tcase_add_test(tcase, bytes_stay_where_they_are_until_released);
