@@ -10,14 +10,17 @@ import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from rig.database import ROWS_PER_SCALE
 from rig.machine import Meter
 from rig.report import Row
 
-# Quicker than walter's wal_sender_timeout of 60 s, which passes while it stands still.
-BACKLOG = 300_000
+PER_SCALE = 20_000  # changes in a backlog
+# Walter's wal_sender_timeout of 60 s passes while it stands still, so the writing must be quick.
+WRITERS = 2
 YARDSTICK = "walter_yardstick"
 STEP = 7919  # prime: neighbours in time are not neighbours in the table
 HOT = 1000
@@ -61,13 +64,23 @@ INDEXES = ["create index bench_1 on pgbench_accounts (bid)",
 NO_INDEXES = "drop index bench_1, bench_2, bench_3, bench_4"
 
 
-def _write_backlog(bench, conn, kind, count):
-    """Write it; where it ends."""
+def _count(bench):
+    return bench.scale * PER_SCALE
+
+
+def _write(bench, kind, first):
+    """Every so manyth transaction of a backlog."""
     sql = kind.sql % {"rows": bench.scale * ROWS_PER_SCALE}
-    conn.execute("set synchronous_commit = off")
-    conn.execute(f"do $$ begin for i in 0..{count // kind.size - 1} loop {sql}; commit; "
-                 "end loop; end $$")
-    conn.execute("set synchronous_commit = on")
+    with bench.database.connect() as conn:
+        conn.execute("set synchronous_commit = off")
+        conn.execute(f"do $$ begin for i in {first}..{_count(bench) // kind.size - 1} by {WRITERS} "
+                     f"loop {sql}; commit; end loop; end $$")
+
+
+def _write_backlog(bench, conn, kind):
+    """Write it; where it ends."""
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(lambda first: _write(bench, kind, first), range(WRITERS)))
     conn.execute("select pg_logical_emit_message(true, 'bench', '')")  # flushes all before it
     return conn.execute("select pg_current_wal_flush_lsn()").fetchone()[0]
 
@@ -82,46 +95,53 @@ def _receive(bench, slot, end):
     return time.monotonic() - since
 
 
-def _drain(bench, conn, perform, run, kind, count):
+@contextmanager
+def _stopped(run):
+    """The process stands still inside."""
+    run.signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        run.signal(signal.SIGCONT)
+
+
+def _drain(bench, conn, perform, run, kind):
     """One backlog: what it took to apply it, and the yardstick's seconds."""
-    position = f"select changes from walter.position_{run}"
-    before = conn.execute(position).fetchone()[0]
-    perform.run.signal(signal.SIGSTOP)
-    conn.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (YARDSTICK,))
-    end = _write_backlog(bench, conn, kind, count)
-    yardstick_s = _receive(bench, f"walter_{run}", end)
-    conn.execute("select pg_drop_replication_slot(%s)", (YARDSTICK,))
+    position = f"select sum(changes) from walter.position_{run}"
+    with _stopped(perform.run):
+        until = conn.execute(position).fetchone()[0] + _count(bench)
+        conn.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (YARDSTICK,))
+        end = _write_backlog(bench, conn, kind)
     with Meter(bench.database) as meter:
-        perform.run.signal(signal.SIGCONT)
-        while conn.execute(position).fetchone()[0] < before + count:
+        while conn.execute(position).fetchone()[0] < until:
             if not perform.run.is_running:
                 raise RuntimeError(f"walter has ended:\n{perform.run.log}")
             time.sleep(0.01)
+    with _stopped(perform.run):
+        yardstick_s = _receive(bench, f"walter_{run}", end)
+    conn.execute("select pg_drop_replication_slot(%s)", (YARDSTICK,))
     return meter, yardstick_s
 
 
 def _round(bench, conn, perform, run, kind):
     """The rates of walter and of the yardstick."""
-    count = min(BACKLOG, bench.scale * ROWS_PER_SCALE)
     for tries in range(1, sys.maxsize):
         bench.wait_until_quiet()
-        meter, yardstick_s = _drain(bench, conn, perform, run, kind, count)
-        bench.say(f"{kind.name}: {count:,} changes in {meter.seconds:.2f} s, pg_recvlogical "
-                  f"{yardstick_s:.2f} s, others {meter.others:.0%}")
+        meter, yardstick_s = _drain(bench, conn, perform, run, kind)
+        bench.say(f"{kind.name}: {_count(bench):,} changes in {meter.seconds:.2f} s, "
+                  f"pg_recvlogical {yardstick_s:.2f} s, others {meter.others:.0%}")
         # what was inserted twice would be an error
         if kind.size > 1 or not bench.is_too_noisy(meter, tries):
             break
     bench.report.noise.append(meter.others)
-    return count / meter.seconds, count / yardstick_s
+    return _count(bench) / meter.seconds, _count(bench) / yardstick_s
 
 
 def _rows(kind, rates):
     rows = [Row(kind.name, "/s", [rate for rate, _ in rates], at_least=kind.at_least),
             Row("  pg_recvlogical to /dev/null", "/s", [yardstick for _, yardstick in rates])]
-    if kind.share is not None:
-        rows.append(Row("  share of it", "%", [rate / yardstick * 100 for rate, yardstick in rates],
-                        at_least=kind.share * 100))
-    return rows
+    return rows + [Row("  share of it", "%", [rate / yardstick * 100 for rate, yardstick in rates],
+                       at_least=kind.share and kind.share * 100)]
 
 
 def _run(bench, kinds):
@@ -142,7 +162,6 @@ def _run(bench, kinds):
 
 
 def measure(bench):
-    count = min(BACKLOG, bench.scale * ROWS_PER_SCALE)
     bench.reset()
     rows = _run(bench, KINDS)
     bench.reset()
@@ -151,4 +170,4 @@ def measure(bench):
         rows += _run(bench, [INDEXED])
     finally:
         bench.database.execute(NO_INDEXES)
-    bench.report.add(f"apply: backlogs of {count:,} changes", rows)
+    bench.report.add(f"apply: backlogs of {_count(bench):,} changes", rows)

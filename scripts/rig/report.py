@@ -3,13 +3,12 @@ import json
 import os
 import statistics
 import subprocess
-import time
 
 NAME_COLUMN, VALUE_COLUMN, ROUNDS_COLUMN = 46, 14, 30
 
 UNITS = {  # after a number, digits behind the point
     "s": (" s", 2), "ms": (" ms", 0), "x": (" x", 2), "/s": ("/s", 0), "%": (" %", 0),
-    "MB": (" MB", 0),
+    "MB": (" MB", 0), "us": (" us", 2), "B": (" B", 0), "n": ("", 0),
 }
 
 
@@ -53,6 +52,8 @@ class Report:
         self.sections.append((title, rows))
 
     def print(self):
+        if not self.sections:
+            return
         machine = self.facts["machine"]
         print(f"\nwalter {self.facts['walter']}, PostgreSQL {self.facts['postgresql']}, pg_repack "
               f"{self.facts['pg_repack']}, Linux {machine['kernel']}")
@@ -69,10 +70,9 @@ class Report:
             for row in rows:
                 print(row.text())
 
-    def save(self, directory):
+    def save(self, path):
         """Write the JSON file; returns its path."""
-        os.makedirs(directory, exist_ok=True)
-        path = os.path.join(directory, time.strftime("%Y%m%d-%H%M%S.json"))
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         sections = [{"title": title, "rows": [vars(row) for row in rows]}
                     for title, rows in self.sections]
         with open(path, "w", encoding="utf-8") as file:
