@@ -136,7 +136,7 @@ def main():
     except KeyboardInterrupt:
         return 130
     except (RuntimeError, AssertionError, psycopg.Error) as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {error}\n{database.log_end()}", file=sys.stderr)
         return 1
     finally:
         database.remove()

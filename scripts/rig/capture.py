@@ -13,7 +13,7 @@ from rig.load import Load, wait
 from rig.report import Row
 
 SHARE_OF_CAPACITY = 3
-WARM_UP_S = 3
+WARM_UP_S = 2
 AT_LEAST_TPS, AT_MOST_WAL = 97, 1
 SETTINGS = "-c synchronous_commit=off"
 TABLE = "pgbench_accounts"
@@ -48,9 +48,8 @@ def _capacity(bench):
 
 def _watch(bench, load):
     """Let the load go on; (begin, end) of it, in time and in the WAL."""
-    wait(WARM_UP_S, load)
     begin, begin_lsn = time.time(), wal.position(bench.database)
-    wait(bench.window_s, load)
+    wait(2 * bench.window_s, load)
     return begin, time.time(), begin_lsn, wal.position(bench.database)
 
 
@@ -88,6 +87,7 @@ def _measure_once(bench):
         reader.execute("set transaction isolation level repeatable read")
         reader.execute("select 1 from pg_class")
         load.start()
+        wait(WARM_UP_S, load)
         watched = _watch_all(bench, load)
         load.stop().check()
         before, beside, after = (_moment(bench, load, *each) for each in watched)

@@ -8,7 +8,7 @@ from rig.report import Row
 TARGET_STALL_MS, TARGET_THROTTLED = 60, 85
 WARM_UP_S, REST_S = 5, 2
 
-WALTER, NOTHING, REPACK = "walter perform", "nothing", "pg_repack"
+WALTER, NOTHING, REPACK = "walter perform", "without a tool", "pg_repack"
 # walter keeps the old table, pg_repack drops it: so both
 DROP = "walter perform --drop"
 # the aim is about these: the application keeps most of its throughput, the run takes longer
@@ -101,7 +101,7 @@ def measure(bench):
     results = {tool: [] for tool in (WALTER, NOTHING, REPACK, DROP, *THROTTLED)}
     for _ in range(bench.rounds):
         for tool, impacts in results.items():
-            # nothing takes as long as walter did just before
+            # without a tool it takes as long as walter did just before
             idle_s = results[WALTER][-1].seconds if tool == NOTHING else 0
             impacts.append(_measure_once(bench, tool, idle_s))
     bench.report.add("impact: beside pgbench -c 4, TPC-B", _report(results))

@@ -41,12 +41,13 @@ def _phase(match):
 
 
 def _bytes_in_files(pid):
-    """On disk, in the files that a process has open, those without a name included."""
+    """On disk, in the files that a process has open for writing, those without a name included."""
     total = 0
     try:
         for descriptor in os.scandir(f"/proc/{pid}/fd"):
             about = os.stat(descriptor.path)
-            total += about.st_blocks * 512 if stat.S_ISREG(about.st_mode) else 0
+            is_written = descriptor.stat(follow_symlinks=False).st_mode & stat.S_IWUSR
+            total += about.st_blocks * 512 if is_written and stat.S_ISREG(about.st_mode) else 0
     except (FileNotFoundError, ProcessLookupError):
         pass  # closed meanwhile, or the process has ended
     return total

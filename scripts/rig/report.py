@@ -45,11 +45,12 @@ class Report:
 
     def __init__(self, facts):
         self.facts = facts
-        self.sections = []  # (title, rows)
+        self.sections = []  # (title, rows, note)
         self.noise = []
 
-    def add(self, title, rows):
-        self.sections.append((title, rows))
+    def add(self, title, rows, note=None):
+        """`note`: what else there is to say."""
+        self.sections.append((title, rows, note))
 
     def print(self):
         if not self.sections:
@@ -65,16 +66,18 @@ class Report:
                   f"{max(self.noise):.0%} at worst")
         print(f"\n  {'':<{NAME_COLUMN}}{'median':>{VALUE_COLUMN}}   {'rounds':<{ROUNDS_COLUMN}}"
               "target")
-        for title, rows in self.sections:
+        for title, rows, note in self.sections:
             print(title)
             for row in rows:
                 print(row.text())
+            if note:
+                print(f"  {note}")
 
     def save(self, path):
         """Write the JSON file; returns its path."""
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        sections = [{"title": title, "rows": [vars(row) for row in rows]}
-                    for title, rows in self.sections]
+        sections = [{"title": title, "rows": [vars(row) for row in rows], "note": note}
+                    for title, rows, note in self.sections]
         with open(path, "w", encoding="utf-8") as file:
             json.dump(self.facts | {"others_share": self.noise, "sections": sections}, file,
                       indent=1)

@@ -1,8 +1,8 @@
 """What the transactions of an application write to the WAL, told from everybody else's."""
 
-# Of whoever changed the table.  Images of whole pages depend on the last checkpoint alone, and bring
-# records of another size with them: not those transactions.  Which share of the updates needs new
-# index entries depends on the state of the pages, so the commonest is taken, not the average.
+# Of whoever changed the table.  Images of whole pages depend on the last checkpoint alone, and
+# bring records of another size with them: not those transactions.  Which share of the updates needs
+# new index entries depends on the state of the pages, so the commonest is taken, not the average.
 _PER_TRANSACTION = """
 with records as materialized (
     select xid::text, record_length as bytes, fpi_length, block_ref like %s as is_ours

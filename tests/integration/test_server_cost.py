@@ -143,7 +143,8 @@ def wal_of(db, conn, statement):
     conn.commit()
     return db.query("select resource_manager, record_type, record_length - fpi_length, fpi_length"
                     " from pg_get_wal_records_info(%s, pg_current_wal_flush_lsn())"
-                    " where xid = %s::xid and resource_manager <> 'XLOG' order by start_lsn", [begin, xid])
+                    " where xid = %s::xid and resource_manager <> 'XLOG' order by start_lsn",
+                    [begin, xid])
 
 
 def test_being_captured_adds_nothing_to_what_the_application_writes(db, walter):
