@@ -111,7 +111,10 @@ def _drain(bench, conn, perform, run, kind):
     with _stopped(perform.run):
         until = conn.execute(position).fetchone()[0] + _count(bench)
         conn.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (YARDSTICK,))
+        since = time.monotonic()
         end = _write_backlog(bench, conn, kind)
+        bench.say(f"{kind.name}: {_count(bench):,} changes written in "
+                  f"{time.monotonic() - since:.2f} s")
     with Meter(bench.database) as meter:
         while conn.execute(position).fetchone()[0] < until:
             if not perform.run.is_running:
@@ -128,7 +131,7 @@ def _round(bench, conn, perform, run, kind):
     for tries in range(1, sys.maxsize):
         bench.wait_until_quiet()
         meter, yardstick_s = _drain(bench, conn, perform, run, kind)
-        bench.say(f"{kind.name}: {_count(bench):,} changes in {meter.seconds:.2f} s, "
+        bench.say(f"{kind.name}: applied in {meter.seconds:.2f} s, "
                   f"pg_recvlogical {yardstick_s:.2f} s, others {meter.others:.0%}")
         # what was inserted twice would be an error
         if kind.size > 1 or not bench.is_too_noisy(meter, tries):

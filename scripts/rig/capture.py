@@ -12,11 +12,12 @@ from rig import wal
 from rig.load import Load, wait
 from rig.report import Row
 
-SHARE_OF_CAPACITY = 3
+PART_OF_CAPACITY = 1 / 3
 WARM_UP_S = 2
 AT_LEAST_TPS, AT_MOST_WAL = 97, 1
 SETTINGS = "-c synchronous_commit=off"
 TABLE = "pgbench_accounts"
+STOPPED = 7  # exit code
 
 
 @dataclass
@@ -70,6 +71,8 @@ def _watch_all(bench, load):
     if not perform.run.is_running:
         raise RuntimeError(f"walter has ended:\n{perform.run.log}")
     perform.stop()
+    perform.run.finish(check=STOPPED)  # and has cleaned up
+    wait(WARM_UP_S, load)
     return before, beside, _watch(bench, load)
 
 
@@ -80,7 +83,7 @@ def _mean(one, other):
 def _measure_once(bench):
     bench.reset()
     bench.wait_until_quiet()
-    rate = _capacity(bench) / SHARE_OF_CAPACITY
+    rate = _capacity(bench) * PART_OF_CAPACITY
     load = Load(bench.database, options=["-N", "-R", f"{rate:.0f}"], settings=SETTINGS)
     bench.running.append(load)
     with bench.database.connect(autocommit=False) as reader:

@@ -2,21 +2,30 @@
 import json
 import os
 import subprocess
+import tempfile
+from pathlib import Path
 
+import pytest
 from support.server import TOP
 from support.walter import binary
 
 
-def test_measures_and_writes_it_down(tmp_path):
-    for directory in [tmp_path, *list(tmp_path.parents)[:2]]:
-        directory.chmod(0o755)  # the server's user must get there
-    server, wanted = tmp_path / "server", tmp_path / "results.json"
-    server.mkdir()
+@pytest.fixture
+def server_files():
+    """For TMPDIR: the server's user must get there, and pytest closes its own directories."""
+    with tempfile.TemporaryDirectory(prefix="walter-bench.") as name:
+        path = Path(name)
+        path.chmod(0o755)
+        yield path
+
+
+def test_measures_and_writes_it_down(tmp_path, server_files):
+    wanted = tmp_path / "results.json"
     done = subprocess.run([TOP / "scripts" / "bench", "--no-setup", "--scale", "1", "--rounds", "1",
                            "--window", "1", "--json", wanted.name,
                            "copy", "apply", "capture", "scale", "memory"],
                           cwd=tmp_path, capture_output=True, text=True, timeout=280, check=False,
-                          env=os.environ | {"TMPDIR": str(server), "WALTER_BIN": str(binary())})
+                          env=os.environ | {"TMPDIR": str(server_files), "WALTER_BIN": str(binary())})
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == str(wanted)
     results = json.loads(wanted.read_text(encoding="utf-8"))
@@ -30,4 +39,4 @@ def test_measures_and_writes_it_down(tmp_path):
         "copy", "apply", "capture", "scale", "walter itself, at its highest"}
     assert 1 < rows["one transaction of 1,000,000 rows"]["median"] < 100
     assert results["scale"] == 1 and results["walter"] and "--rounds 1" in results["command"]
-    assert not list(server.iterdir())
+    assert not list(server_files.iterdir())
