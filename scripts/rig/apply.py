@@ -1,10 +1,11 @@
 """Changes per second from a backlog.
 
 A reader holds an ACCESS SHARE lock, so that walter copies everything and then stays before the
-cutover.  There its process is stopped, and a backlog of one kind of change after the other is
-written.  The time counts from the moment it goes on until its own position, stored with every
-batch, says that all of it is applied.  The yardstick is pg_recvlogical with a slot of its own and
-the same publication, which only receives the same stream.
+cutover.  There the walsender's process is stopped, and a backlog of one kind of change after the
+other is written.  (Walter itself is not: no answer for a minute, and the walsender would give up.)
+The time counts from the moment it goes on until walter's own position, stored with every batch,
+says that all of it is applied.  The yardstick is pg_recvlogical with a slot of its own and the same
+publication, which only receives the same stream.
 """
 import os
 import signal
@@ -19,7 +20,6 @@ from rig.machine import Meter
 from rig.report import Row
 
 PER_SCALE = 20_000  # changes in a backlog
-# Walter's wal_sender_timeout of 60 s passes while it stands still, so the writing must be quick.
 WRITERS = 2
 YARDSTICK = "walter_yardstick"
 STEP = 7919  # prime: neighbours in time are not neighbours in the table
@@ -95,20 +95,33 @@ def _receive(bench, slot, end):
     return time.monotonic() - since
 
 
+_WALSENDER = """
+select pid, wait_event in ('WalSenderMain', 'WalSenderWaitForWAL')
+from pg_stat_activity
+where pid = (select active_pid from pg_replication_slots where slot_name = %s)"""
+
+
 @contextmanager
-def _stopped(run):
-    """The process stands still inside."""
-    run.signal(signal.SIGSTOP)
+def _stopped(conn, slot):
+    """The slot's walsender stands still inside, where it waits and has no lock of the server's."""
+    is_waiting = False
+    while not is_waiting:
+        pid, _ = conn.execute(_WALSENDER, [slot]).fetchone()
+        os.kill(pid, signal.SIGSTOP)
+        _, is_waiting = conn.execute(_WALSENDER, [slot]).fetchone()
+        if not is_waiting:
+            os.kill(pid, signal.SIGCONT)
+            time.sleep(0.01)
     try:
         yield
     finally:
-        run.signal(signal.SIGCONT)
+        os.kill(pid, signal.SIGCONT)
 
 
 def _drain(bench, conn, perform, run, kind):
     """One backlog: what it took to apply it, and the yardstick's seconds."""
     position = f"select sum(changes) from walter.position_{run}"
-    with _stopped(perform.run):
+    with _stopped(conn, f"walter_{run}"):
         until = conn.execute(position).fetchone()[0] + _count(bench)
         conn.execute("select pg_create_logical_replication_slot(%s, 'pgoutput')", (YARDSTICK,))
         since = time.monotonic()
@@ -120,7 +133,7 @@ def _drain(bench, conn, perform, run, kind):
             if not perform.run.is_running:
                 raise RuntimeError(f"walter has ended:\n{perform.run.log}")
             time.sleep(0.01)
-    with _stopped(perform.run):
+    with _stopped(conn, f"walter_{run}"):
         yardstick_s = _receive(bench, f"walter_{run}", end)
     conn.execute("select pg_drop_replication_slot(%s)", (YARDSTICK,))
     return meter, yardstick_s
