@@ -44,11 +44,11 @@ KINDS = [
     Kind("updates, one a transaction",
          "update pgbench_accounts set abalance = abalance + 1 "
          f"where aid = 1 + (i * {STEP}::bigint) %% %(rows)s", at_least=30_000, share=0.6),
-    Kind("the same of 1,000 rows",
+    Kind("updates of 1,000 rows, one a transaction",
          f"update pgbench_accounts set abalance = abalance + 1 where aid = 1 + i %% {HOT}",
          share=0.8),
     Kind("updates, 50 a transaction", _SCATTERED, 50, at_least=60_000),
-    Kind("the same of 1,000 rows", _HOT, 50, share=0.7),
+    Kind("updates of 1,000 rows, 50 a transaction", _HOT, 50, share=0.7),
     Kind("inserts, 50 a transaction",
          "insert into pgbench_accounts select %(rows)s + i * 50 + k, 1, 0, '' "
          "from generate_series(1, 50) k", 50, at_least=100_000),
