@@ -45,9 +45,10 @@ def other_shapes(scale):
              scale * 100_000),
         _own("rows with a uuid for a key", "bench_uuid", "id uuid primary key, n int, t text",
              "gen_random_uuid(), i, md5(i::text)", scale * 40_000),
-        _own("rows of 2 kB", "bench_2kb", "id int primary key, n int, filler char(2000)",
+        # pg_repack fails where the storage leaves no use for a TOAST table; 2,000 would go there
+        _own("rows of 2 kB", "bench_2kb", "id int primary key, n int, filler char(1900)",
              "i, i, 'x'", scale * 4000,
-             "alter table bench_2kb alter filler set storage plain"),
+             "alter table bench_2kb alter filler set storage external"),
         _own("rows of 2 kB with 20 kB out of line", "bench_wide",
              "id int primary key, n int, filler char(2000), long text", f"i, i, 'x', {_LONG}",
              scale * 400, "alter table bench_wide alter filler set storage plain, "
