@@ -29,7 +29,7 @@ class Load:
 
         `settings`: of the clients' sessions, as in PGOPTIONS.
         """
-        self.database = database
+        self.database, self.clients = database, clients
         self.args = ["-n", "-l", "-c", str(clients), "-j", "2", "-T", str(FOR_EVER_S), *options]
         self.script, self.settings = script, settings
         self.transactions = []  # (begin, end), seconds since the epoch
