@@ -1,19 +1,23 @@
 """The benchmark: see scripts/bench."""
 import argparse
 import os
+import shlex
 import signal
 import sys
+import time
 
 import psycopg
 from support.walter import binary
 
-from rig import apply, copy, impact, machine, memory
+from rig import apply, capture, converge, copy, impact, machine, memory, scale
 from rig.database import ALTER, Database
 from rig.perform import Perform
 from rig.report import Report, first_line
+from rig.tables import ACCOUNTS
 
-PARTS = {"copy": copy.measure, "tables": copy.measure_tables, "apply": apply.measure, "impact": impact.measure,
-         "memory": memory.measure}
+PARTS = {"copy": copy.measure, "tables": copy.measure_tables, "apply": apply.measure,
+         "impact": impact.measure, "capture": capture.measure, "converge": converge.measure,
+         "scale": scale.measure, "memory": memory.measure}
 # The table and its successor do not fit into shared_buffers, as a big table's never do.
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "30min",
             "maintenance_work_mem": "256MB"}
@@ -24,26 +28,28 @@ QUIET_LIMIT_S, QUIET_TRIES = 600, 8
 class Bench:
     """What the parts work with."""
 
-    def __init__(self, database, scale, rounds, report):
-        self.database, self.scale, self.rounds, self.report = database, scale, rounds, report
-        self.peaks = {}  # part: MB
+    def __init__(self, database, options, report):
+        self.database, self.report = database, report
+        self.scale, self.rounds, self.window_s = options.scale, options.rounds, options.window
+        self.peaks = {}  # part: (MB of memory, MB of temporary files)
         self.part = "warm-up"
-        self.quiet = None  # share of the processors that others may use; None = whatever
+        # share of the processors that others may use; None = whatever
+        self.quiet = options.quiet and options.quiet / 100
         self.running = []  # what to stop when something fails
 
     def say(self, text):
         print(f"  {self.part:<7} {text}", file=sys.stderr, flush=True)
 
-    def reset(self):
+    def reset(self, table=ACCOUNTS):
         """The same start for everything measured: int, without gaps, all of it clean on disk."""
         kind = self.database.value("select atttypid::regtype::text from pg_attribute where "
-                                   "attrelid = 'pgbench_accounts'::regclass "
-                                   "and attname = 'aid'")
+                                   "attrelid = %s::regclass and attname = %s", table.name,
+                                   table.column)
         old_tables = self.database.query("select format('drop schema %I cascade', nspname) "
                                          "from pg_namespace where nspname ~ '^walter_'")
         self.database.execute(*[row[0] for row in old_tables],
-                              "vacuum full pgbench_accounts" if kind == "integer" else
-                              "alter table pgbench_accounts alter aid type integer",
+                              f"vacuum full {table.name}" if kind == "integer" else
+                              f"alter table {table.name} alter {table.column} type integer",
                               "truncate pgbench_history", "vacuum analyze", "checkpoint")
 
     def wait_until_quiet(self):
@@ -68,7 +74,8 @@ class Bench:
 
     def finish_walter(self, perform):
         outcome = perform.finish()
-        self.peaks[self.part] = max(self.peaks.get(self.part, 0), outcome.peak_mb)
+        memory_mb, files_mb = self.peaks.get(self.part, (0, 0))
+        self.peaks[self.part] = (max(memory_mb, outcome.peak_mb), max(files_mb, outcome.files_mb))
         return outcome
 
     def stop(self):
@@ -80,13 +87,18 @@ class Bench:
         self.database.call("pg_repack", "--dbname", self.database.name, "--table", table, *options)
 
 
+def results_path():
+    return os.path.join(RESULTS, time.strftime("%Y%m%d-%H%M%S.json"))
+
+
 def make_report(options, database):
     facts = {"walter": first_line(binary(), "--version").removeprefix("walter "),
              "postgresql": database.value("show server_version").split()[0],
              "pg_repack": first_line(*database.server.program("pg_repack"),
                                      "--version").split()[-1],
-             "machine": machine.describe(), "quiet": options.quiet, "scale": options.scale,
-             "rounds": options.rounds, "settings": SETTINGS}
+             "machine": machine.describe(), "command": shlex.join(["scripts/bench", *sys.argv[1:]]),
+             "quiet": options.quiet, "scale": options.scale, "rounds": options.rounds,
+             "window_s": options.window, "settings": SETTINGS}
     return Report(facts)
 
 
@@ -94,18 +106,17 @@ def measure(options, database):
     database.fill(options.scale)
     database.execute("create extension pg_repack")
     report = make_report(options, database)
-    bench = Bench(database, options.scale, options.rounds, report)
-    bench.quiet = options.quiet and options.quiet / 100
+    bench = Bench(database, options, report)
     try:
         bench.warm_up()
         for part in [part for part in PARTS if not options.parts or part in options.parts]:
             bench.part = part
             PARTS[part](bench)
-        report.add("memory of walter, highest", memory.rows(bench))
+        report.add("walter itself, at its highest", memory.rows(bench))
     finally:
         bench.stop()
-    report.print()
-    print(f"\n{report.save(RESULTS)}")
+        report.print()  # what there is, if it failed
+    print(f"\n{report.save(options.json or results_path())}")
 
 
 def main():
@@ -113,6 +124,8 @@ def main():
     parser.add_argument("--scale", type=int, default=50)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quiet", type=int)
+    parser.add_argument("--window", type=int, default=10)
+    parser.add_argument("--json")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, []])
     options = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -123,7 +136,7 @@ def main():
     except KeyboardInterrupt:
         return 130
     except (RuntimeError, AssertionError, psycopg.Error) as error:
-        print(f"bench: {error}", file=sys.stderr)
+        print(f"bench: {error}\n{database.log_end()}", file=sys.stderr)
         return 1
     finally:
         database.remove()

@@ -34,6 +34,11 @@ class Database:
         """The server's log."""
         return self.server.description["log"]
 
+    def log_end(self, lines=40):
+        """The last lines of the server's log, under a heading."""
+        with open(self.log, encoding="utf-8", errors="replace") as file:
+            return "--- the server's log\n" + "".join(file.readlines()[-lines:])
+
     def connect(self, **options):
         return self.server.connect(self.name, **options)
 

@@ -16,7 +16,6 @@ from rig.perform import Perform
 TABLE = "pgbench_accounts"
 WARM_UP_S, AFTER_S = 6, 4
 SETTINGS = {"shared_buffers": "1GB", "max_wal_size": "4GB", "maintenance_work_mem": "256MB"}
-LOG_LINES = 40
 SHAPE_COLUMN = 20  # longer ones stick out
 
 SQL_SHAPE = """
@@ -232,9 +231,7 @@ def demonstrate(scale, clients):
         show(report, database, load)
     except (RuntimeError, AssertionError, psycopg.Error, OSError) as error:
         print(error, file=sys.stderr)
-        with open(database.log, encoding="utf-8", errors="replace") as file:
-            log = "".join(file.readlines()[-LOG_LINES:])
-        print(f"--- the server's log\n{log}", file=sys.stderr)
+        print(database.log_end(), file=sys.stderr)
         report.passed = False
     finally:
         load.stop()

@@ -17,14 +17,21 @@ class Window:
     seconds: float
     tps: float
     longest_ms: float
+    mean_ms: float
+    p99_ms: float
 
 
 class Load:
-    """A pgbench run, TPC-B.  After stop(): transactions, failed, errors, window()."""
+    """A pgbench run.  After stop(): transactions, failed, errors, window()."""
 
-    def __init__(self, database, clients=4):
-        self.database = database
-        self.clients = clients
+    def __init__(self, database, clients=4, options=(), script=None, settings=""):
+        """`options`: more of pgbench's; none of them is TPC-B.  `script`: text of another one.
+
+        `settings`: of the clients' sessions, as in PGOPTIONS.
+        """
+        self.database, self.clients = database, clients
+        self.args = ["-n", "-l", "-c", str(clients), "-j", "2", "-T", str(FOR_EVER_S), *options]
+        self.script, self.settings = script, settings
         self.transactions = []  # (begin, end), seconds since the epoch
         self.processed = self.failed = 0
         self.errors = []
@@ -32,12 +39,16 @@ class Load:
 
     def start(self):
         self._directory = tempfile.mkdtemp(prefix="walter-load.")
+        args = list(self.args)
+        if self.script:
+            with open(self._path("script.sql"), "w", encoding="utf-8") as file:
+                file.write(self.script)
+            args += ["-f", "script.sql"]
         with open(self._path("out"), "wb") as out, open(self._path("err"), "wb") as err:
             self._process = subprocess.Popen(
-                [*self.database.server.program("pgbench"), "-n", "-l", "-c", str(self.clients),
-                 "-j", "2", "-T", str(FOR_EVER_S), self.database.name],
-                cwd=self._directory, env=self.database.env, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=err)
+                [*self.database.server.program("pgbench"), *args, self.database.name],
+                cwd=self._directory, env=self.database.env | {"PGOPTIONS": self.settings},
+                stdin=subprocess.DEVNULL, stdout=out, stderr=err)
         return self
 
     @property
@@ -61,12 +72,20 @@ class Load:
         self._directory = None
         return self
 
+    def check(self):
+        """Fails when a transaction did."""
+        if self.errors or self.failed:
+            raise RuntimeError(f"pgbench: {self.failed} failed, {self.errors[:5]}")
+
     def window(self, begin, end):
         """Transactions that ended in this time; the longest also of those that only touch it."""
-        ended = sum(1 for _, finish in self.transactions if begin <= finish < end)
+        times = sorted((finish - start) * 1000 for start, finish in self.transactions
+                       if begin <= finish < end)
         longest = max((finish - start for start, finish in self.transactions
                        if finish >= begin and start < end), default=0)
-        return Window(end - begin, ended / (end - begin), longest * 1000)
+        return Window(end - begin, len(times) / (end - begin), longest * 1000,
+                      sum(times) / max(1, len(times)),
+                      times[len(times) * 99 // 100] if times else 0)
 
     def _path(self, name):
         return os.path.join(self._directory, name)

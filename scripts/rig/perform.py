@@ -1,7 +1,9 @@
 """A run of walter, measured."""
 import datetime
+import os
 import re
 import signal
+import stat
 import subprocess
 import threading
 import time
@@ -25,6 +27,7 @@ class Outcome:
     begin: float  # seconds since the epoch
     end: float
     peak_mb: float
+    files_mb: float  # most that it had in files, all of them temporary
     phases: dict = field(default_factory=dict)  # name: (begin, end)
 
     @property
@@ -37,13 +40,26 @@ def _phase(match):
     return match[1], (end - float(match[2]), end)
 
 
+def _bytes_in_files(pid):
+    """On disk, in the files that a process has open for writing, those without a name included."""
+    total = 0
+    try:
+        for descriptor in os.scandir(f"/proc/{pid}/fd"):
+            about = os.stat(descriptor.path)
+            is_written = descriptor.stat(follow_symlinks=False).st_mode & stat.S_IWUSR
+            total += about.st_blocks * 512 if is_written and stat.S_ISREG(about.st_mode) else 0
+    except (FileNotFoundError, ProcessLookupError):
+        pass  # closed meanwhile, or the process has ended
+    return total
+
+
 class Perform:
     """`walter perform`, started at once."""
 
     def __init__(self, database, alter, *options):
         self.begin = time.time()
         self.run = Run(binary(), ["perform", "-v", "--yes", "-a", alter, *options], database.env)
-        self._peak_kb = 0
+        self._peak_kb = self._peak_files = 0
         self._watcher = threading.Thread(target=self._watch_memory, daemon=True)
         self._watcher.start()
 
@@ -55,6 +71,7 @@ class Perform:
             except (FileNotFoundError, ProcessLookupError):
                 return
             self._peak_kb = int(match.group(1)) if match else self._peak_kb
+            self._peak_files = max(self._peak_files, _bytes_in_files(self.run.pid))
             time.sleep(0.01)
 
     def finish(self, timeout=900):
@@ -68,7 +85,7 @@ class Perform:
             raise RuntimeError(str(result))
         numbers = [int(text) for text in done.groups()[:3]]
         return Outcome(*numbers, *map(float, done.groups()[3:]), begin=self.begin, end=end,
-                       peak_mb=self._peak_kb / 1024,
+                       peak_mb=self._peak_kb / 1024, files_mb=self._peak_files / 2**20,
                        phases=dict(map(_phase, PHASE.findall(result.stderr))))
 
     def stop(self):

@@ -3,13 +3,12 @@ import json
 import os
 import statistics
 import subprocess
-import time
 
 NAME_COLUMN, VALUE_COLUMN, ROUNDS_COLUMN = 46, 14, 30
 
 UNITS = {  # after a number, digits behind the point
     "s": (" s", 2), "ms": (" ms", 0), "x": (" x", 2), "/s": ("/s", 0), "%": (" %", 0),
-    "MB": (" MB", 0),
+    "MB": (" MB", 0), "us": (" us", 2), "B": (" B", 0), "n": ("", 0),
 }
 
 
@@ -46,13 +45,16 @@ class Report:
 
     def __init__(self, facts):
         self.facts = facts
-        self.sections = []  # (title, rows)
+        self.sections = []  # (title, rows, note)
         self.noise = []
 
-    def add(self, title, rows):
-        self.sections.append((title, rows))
+    def add(self, title, rows, note=None):
+        """`note`: what else there is to say."""
+        self.sections.append((title, rows, note))
 
     def print(self):
+        if not self.sections:
+            return
         machine = self.facts["machine"]
         print(f"\nwalter {self.facts['walter']}, PostgreSQL {self.facts['postgresql']}, pg_repack "
               f"{self.facts['pg_repack']}, Linux {machine['kernel']}")
@@ -64,17 +66,18 @@ class Report:
                   f"{max(self.noise):.0%} at worst")
         print(f"\n  {'':<{NAME_COLUMN}}{'median':>{VALUE_COLUMN}}   {'rounds':<{ROUNDS_COLUMN}}"
               "target")
-        for title, rows in self.sections:
+        for title, rows, note in self.sections:
             print(title)
             for row in rows:
                 print(row.text())
+            if note:
+                print(f"  {note}")
 
-    def save(self, directory):
+    def save(self, path):
         """Write the JSON file; returns its path."""
-        os.makedirs(directory, exist_ok=True)
-        path = os.path.join(directory, time.strftime("%Y%m%d-%H%M%S.json"))
-        sections = [{"title": title, "rows": [vars(row) for row in rows]}
-                    for title, rows in self.sections]
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        sections = [{"title": title, "rows": [vars(row) for row in rows], "note": note}
+                    for title, rows, note in self.sections]
         with open(path, "w", encoding="utf-8") as file:
             json.dump(self.facts | {"others_share": self.noise, "sections": sections}, file,
                       indent=1)

@@ -298,7 +298,9 @@ queue_mark(Queue *queue)
 void
 queue_release_marked(Queue *queue)
 {
+    /* both, for what is read next must not stay behind in a block that is freed */
     settle(queue, &queue->mark);
+    settle(queue, &queue->next);
     while (queue->released.block != queue->mark.block) {
         Block *block = queue->released.block;
 

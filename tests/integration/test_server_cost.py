@@ -3,7 +3,8 @@ import re
 
 import pytest
 
-from support.hold import held_build, held_cutover
+from support.hold import held_build, held_cutover, held_gate
+from support.load import assert_same
 from support.pgbench import PgBench
 from support.wait import wait_for_session, wait_until
 
@@ -190,3 +191,58 @@ def test_the_copy_keeps_to_a_rate(db, walter):
     copy = ("insert into %{shadow_table} (id, n, filler) select id, n, filler from t")
     assert copy_seconds(walter.perform("alter table t alter n type int", "-v", "--max-rate=2MB",
                                        "-c", copy)) > 1.5
+
+
+# To a table and to its twin that nobody captures: both begin alike, so each statement of a pair
+# meets the same pages.
+WRITES = ["insert into {t} select i, i, repeat('x', 100) from generate_series(1001, 1050) i",
+          "update {t} set filler = 'y' where id = 7",
+          "update {t} set n = n + 1 where id between 100 and 150",
+          "update {t} set id = -id where id = 500",
+          "insert into {t} values (2000, 1, (select string_agg(md5(i::text), '')"
+          " from generate_series(1, 300) i))",
+          "update {t} set n = 2 where id = 2000",
+          "delete from {t} where id between 300 and 350"]
+
+
+def wal_of(db, conn, statement):
+    """What a transaction of its own writes: (resource manager, type, bytes, bytes of page images).
+
+    XLOG is the server's own: the next oids for TOAST, for one.
+    """
+    begin = db.query_one("select pg_current_wal_insert_lsn()")
+    conn.execute(statement)
+    xid = conn.execute("select pg_current_xact_id()::xid::text").fetchone()[0]
+    conn.commit()
+    return db.query("select resource_manager, record_type, record_length - fpi_length, fpi_length"
+                    " from pg_get_wal_records_info(%s, pg_current_wal_flush_lsn())"
+                    " where xid = %s::xid and resource_manager <> 'XLOG' order by start_lsn",
+                    [begin, xid])
+
+
+def test_being_captured_adds_nothing_to_what_the_application_writes(db, walter):
+    """No trigger, no audit row: record for record the WAL is that of a table left alone."""
+    db.execute("create extension pg_walinspect")
+    for name in ("t", "twin"):
+        db.execute(f"create table {name} (id int primary key, n int, filler text)"
+                   " with (autovacuum_enabled = off);"
+                   f"create index on {name} (n);"
+                   f"insert into {name} select i, i, repeat('x', 100)"
+                   " from generate_series(1, 1000) i")
+    db.execute("vacuum analyze t, twin")
+    pairs = []
+    with held_gate(walter, "alter table t alter n type bigint") as run:
+        with db.connect(autocommit=False) as conn:
+            for write in WRITES:
+                pairs.append([wal_of(db, conn, write.format(t=name)) for name in ("twin", "t")])
+        assert run.is_running
+        assert db.query_one("select count(*) from pg_trigger where tgrelid = 't'::regclass") == 0
+    run.finish()
+    comparable = [(twin, captured) for twin, captured in pairs
+                  if not any(record[3] for record in twin + captured)]
+    assert len(comparable) >= len(WRITES) // 2
+    for twin, captured in comparable:
+        assert len(twin) > 1
+        assert captured == twin
+    assert db.query_one("select count(*) from t") == 1000
+    assert_same(db, "select id, n, filler from t", "select id, n, filler from twin")

@@ -276,6 +276,29 @@ START_TEST(taking_back_works_where_a_block_begins)
 }
 END_TEST
 
+/* As while a batch is on its way: what comes meanwhile begins a block, and the mark ends the one before. */
+START_TEST(what_is_pushed_between_mark_and_release_can_be_read)
+{
+    AUTO(Queue) *queue = queue_new(NULL);
+
+    for (int round = 0; round < 3; round++) {
+        int number = 0;
+
+        while (number < 500)
+            push_number(queue, number++, 9999, true);
+        for (int i = 0; i < 500; i++)
+            expect_number(queue, i, 9999);
+        queue_mark(queue);
+        push_number(queue, number, 2 * MEGABYTE, true);
+        queue_release_marked(queue);
+        ck_assert_int_eq(queue_changes(queue), 1);
+        expect_number(queue, number, 2 * MEGABYTE);
+        queue_release(queue);
+        ck_assert_int_eq(queue_changes(queue), 0);
+    }
+}
+END_TEST
+
 /* ---- with a spool ---- */
 
 static Queue *
@@ -518,6 +541,7 @@ unit_suite(void)
     tcase_add_test(tcase, the_newest_message_can_be_taken_back_once);
     tcase_add_test(tcase, a_message_that_was_read_is_not_taken_back);
     tcase_add_test(tcase, taking_back_works_where_a_block_begins);
+    tcase_add_test(tcase, what_is_pushed_between_mark_and_release_can_be_read);
     tcase_add_test(tcase, nothing_is_spooled_while_memory_has_room);
     tcase_add_test(tcase, what_has_no_room_goes_to_disk_and_comes_back_in_order);
     tcase_add_test(tcase, reading_and_writing_meet_anywhere);
