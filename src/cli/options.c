@@ -106,6 +106,12 @@ const Option OPTIONS[] = {
      .commands = FOR_PERFORM, FIELD(nice), .initial = 0, .min = 0, .max = 99,
      .value_name = "PERCENT",
      .help = "The copy sleeps for so much of its time."},
+    {.name = "apply-jobs", .letters = "", .type = OPTION_NUMBER, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(apply_jobs), .initial = 1, .min = 1, .max = 16,
+     .value_name = "N",
+     .help = "So many sessions share the changes of a batch, by their key. Of use where the server "
+             "has more than two processors and the table many indexes; a table with a unique or "
+             "exclusion constraint besides its key, or partitions, has one."},
     {.name = "pull-batch-count", .letters = "b", .type = OPTION_NUMBER, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(pull_batch_count), .initial = 10000, .min = 1, .max = 1000000,
      .value_name = "N",

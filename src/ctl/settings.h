@@ -52,6 +52,7 @@ typedef struct Settings {
     int parallel_workers;         /* per index build, -1 = see index.c */
     int64_t max_rate;             /* of the copy, bytes per second, 0 = no limit */
     int nice;                     /* percent of its time for which the copy sleeps, 0..99 */
+    int apply_jobs;               /* sessions that apply changes, 1..16 */
     int64_t pull_batch_count;     /* most changes applied in one transaction, 1..1000000 */
     const char *spool_dir;        /* NULL = see spool_default_dir */
     int64_t spool_limit;          /* bytes of waiting changes on disk, 0 = none */

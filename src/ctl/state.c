@@ -71,9 +71,9 @@ static const char SQL_INSERT_RUN[] =
 static const char SQL_TABLES[] =
     "create table %S (marker bigint primary key);"
     "insert into %S values (0);"
-    "create table %S (end_lsn pg_lsn not null, open_lsn pg_lsn not null,"
+    "create table %S (worker integer not null, end_lsn pg_lsn not null, open_lsn pg_lsn not null,"
     "                 ordinal bigint not null, changes bigint not null);"
-    "insert into %S values ('0/0', '0/0', 0, 0);"
+    "insert into %S select w, '0/0', '0/0', 0, 0 from pg_catalog.generate_series(0, %D - 1) w;"
     /* it has no key, and may be in a publication FOR ALL TABLES */
     "alter table %S replica identity full;"
     "grant usage on schema walter to %I;"
@@ -202,7 +202,8 @@ state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *e
             start->statement, start->plugin);
     buf_add_text(&sql, ";");
     sql_add(&sql, SQL_TABLES, names->fence, names->fence, names->position, names->position,
-            names->position, start->owner, names->position, start->owner);
+            (int64_t)start->apply_jobs, names->position, start->owner, names->position,
+            start->owner);
     if (!query_exec(conn, buf_text(&sql), err))
         return err_wrap(err, "recording the run");
     return true;
@@ -303,14 +304,17 @@ state_set_error(Conn *control, const RunNames *names, const char *message, Err *
 }
 
 char *
-state_position_sql(const RunNames *names, const Position *position)
+state_position_sql(const RunNames *names, int worker, const Position *position)
 {
     char end[LSN_TEXT_SIZE];
     char open[LSN_TEXT_SIZE];
+    AUTO(Text) *whose =
+        worker == POSITION_OF_ALL ? mem_copy_text("") : mem_format(" where worker = %d", worker);
 
-    return sql_build("update %S set end_lsn = %L, open_lsn = %L, ordinal = %D, changes = %D",
+    return sql_build("update %S set end_lsn = %L, open_lsn = %L, ordinal = %D, changes = %D%S",
                      names->position, lsn_text(position->end_lsn, end),
-                     lsn_text(position->open_lsn, open), position->ordinal, position->changes);
+                     lsn_text(position->open_lsn, open), position->ordinal, position->changes,
+                     whose);
 }
 
 bool

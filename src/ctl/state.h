@@ -72,6 +72,7 @@ typedef struct RunStart {
     const char *owner; /* unquoted */
     const char *statement;
     const char *plugin;
+    int apply_jobs; /* sessions that apply, each with a position of its own */
 } RunStart;
 
 /*
@@ -124,8 +125,11 @@ typedef struct Position {
     int64_t changes; /* changes applied in all */
 } Position;
 
-/* The UPDATE that stores a position.  New text, free(). */
-char *state_position_sql(const RunNames *names, const Position *position);
+/* A batch that was not divided reaches one position for all sessions that apply. */
+enum { POSITION_OF_ALL = -1 };
+
+/* The UPDATE that stores the position of one of them, counted from 0.  New text, free(). */
+char *state_position_sql(const RunNames *names, int worker, const Position *position);
 
 /* Write a marker into the fence table (committed, WAL flushed). */
 NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err);

@@ -10,6 +10,7 @@
 #include "pg/sql.h"
 #include "phase/batch.h"
 #include "phase/stage.h"
+#include "phase/workers.h"
 
 /* Shorter stretches between changes of the key are not worth a round of statements. */
 enum { COALESCE_MIN = 500, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
@@ -26,6 +27,8 @@ struct Apply {
     bool has_ahead;
     int leaf; /* which one is worked on */
     Stage *stage;
+    Workers *workers; /* NULL = none */
+    bool alone;       /* the batch is tried again, without them */
     RowKey key;
     bool hashable;        /* equal keys have equal bytes */
     Cursor done;          /* applied */
@@ -61,6 +64,7 @@ apply_open(Migration *run, Stream *stream, Err *err)
         apply_close(apply);
         return NULL;
     }
+    apply->workers = workers_open(run);
     return apply;
 }
 
@@ -69,6 +73,7 @@ apply_close(Apply *apply)
 {
     if (apply == NULL)
         return;
+    workers_close(apply->workers);
     stage_free(apply->stage);
     conn_close(apply->conn);
     batch_reader_free(apply->reader);
@@ -139,6 +144,43 @@ read_ahead(Apply *apply, Err *err)
     return apply->has_ahead;
 }
 
+static StageBatch
+stage_batch(const Apply *apply)
+{
+    return (StageBatch){.holder = apply->holder,
+                        .xids = apply->now->xids,
+                        .xid_count = apply->now->xid_count,
+                        .arena = apply->now->arena};
+}
+
+/*
+ * Give the workers their parts of a batch; *count is what is left for our own session.  Only a whole
+ * batch is divided, which is committed by itself, and none that is in a hurry.
+ */
+static bool
+divide(Apply *apply, const Segment *segment, NetOp *ops, int *count, Err *err)
+{
+    const StageBatch batch = stage_batch(apply);
+    bool may;
+
+    if (apply->alone || segment->count != apply->now->count ||
+        apply->run->definition.has_deferrable || apply->holder != NULL || apply->deadline_us != 0)
+        return true;
+    return workers_may_divide(apply->workers, *count, &may, err) &&
+           (!may || (query_exec(apply->conn, "set local lock_timeout to '10s'", err) &&
+                     workers_send(apply->workers, &batch, ops, *count, count, err)));
+}
+
+/* Set all sessions to work, and meanwhile do what can be done without them. */
+static bool
+apply_net(Apply *apply, const NetOp *ops, int count, Err *err)
+{
+    if (count > 0 && !stage_send(apply->stage, ops, count, err))
+        return false;
+    return read_ahead(apply, err) && (count == 0 || stage_collect(apply->stage, err)) &&
+           (!workers_are_busy(apply->workers) || workers_collect(apply->workers, err));
+}
+
 static bool
 apply_coalesced(Apply *apply, const Segment *segment, Err *err)
 {
@@ -147,8 +189,7 @@ apply_coalesced(Apply *apply, const Segment *segment, Err *err)
 
     return coalesce(&apply->now->changes[segment->first], segment->count, &apply->key,
                     apply->now->arena, &ops, &count, err) &&
-           (count == 0 || (stage_send(apply->stage, ops, count, err) && read_ahead(apply, err) &&
-                           stage_collect(apply->stage, err)));
+           divide(apply, segment, ops, &count, err) && apply_net(apply, ops, count, err);
 }
 
 /* A row that does not fit when it comes alone and in order does not fit at all: name it. */
@@ -212,10 +253,7 @@ apply_segment(Apply *apply, const Segment *segment, Err *err)
 static bool
 begin(Apply *apply, Err *err)
 {
-    const StageBatch batch = {.holder = apply->holder,
-                              .xids = apply->now->xids,
-                              .xid_count = apply->now->xid_count,
-                              .arena = apply->now->arena};
+    const StageBatch batch = stage_batch(apply);
     int64_t left_ms = (apply->deadline_us - clock_now_us()) / 1000;
     BUF_AUTO(sql);
 
@@ -238,6 +276,7 @@ undo(Apply *apply)
 {
     Err ignored = {0};
 
+    workers_undo(apply->workers);
     if (apply->in_transaction &&
         query_exec(apply->conn, "rollback to savepoint batch; release savepoint batch", &ignored))
         return;
@@ -269,6 +308,7 @@ must_stay_open(const Apply *apply)
 static bool
 commit(Apply *apply, Err *err)
 {
+    bool divided = workers_are_busy(apply->workers);
     AUTO(Text) *position = NULL;
     AUTO(Text) *sql = NULL;
 
@@ -278,10 +318,17 @@ commit(Apply *apply, Err *err)
         apply->in_transaction = true;
         return true;
     }
-    position = state_position_sql(&apply->run->names, &apply->now->end.position);
-    sql = sql_build("%S; commit", position);
-    if (!query_exec(apply->conn, sql, err))
+    if (divided && !workers_commit(apply->workers, &apply->now->end.position, err))
         return false;
+    position = state_position_sql(&apply->run->names, divided ? 0 : POSITION_OF_ALL,
+                                  &apply->now->end.position);
+    sql = sql_build("%S; commit", position);
+    if (!query_exec(apply->conn, sql, err)) {
+        /* the workers' parts are in */
+        if (divided && err->kind != ERR_LOST && err->kind != ERR_STOPPED)
+            err->kind = ERR_FAILED;
+        return false;
+    }
     apply->in_transaction = false;
     return true;
 }
@@ -316,6 +363,7 @@ write_batch(Apply *apply, Err *err)
     bool ordered = false;
 
     for (int tries = 0;; tries++) {
+        apply->alone = tries > 0;
         if (run_segments(apply, ordered, err) && commit(apply, err))
             return true;
         undo(apply);

@@ -558,7 +558,8 @@ record(Migration *run, Conn *conn, Err *err)
                             .owner = run->original.owner,
                             .statement = run->settings->statement,
                             .plugin =
-                                run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json"};
+                                run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json",
+                            .apply_jobs = run->settings->apply_jobs};
 
     if (!query_exec(conn, "reset role", err) || !state_prepare(conn, &run->keeps_unfinished, err) ||
         !state_start_run(conn, &run->names, &start, err) || !identity_record(run, conn, err))

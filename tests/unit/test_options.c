@@ -64,6 +64,7 @@ START_TEST(fills_defaults)
     ck_assert_int_eq(settings.jobs, 0);
     ck_assert_int_eq(settings.maintenance_work_mem, 0);
     ck_assert_int_eq(settings.parallel_workers, -1);
+    ck_assert_int_eq(settings.apply_jobs, 1);
     ck_assert_int_eq(settings.pull_batch_count, 10000);
     ck_assert_int_eq(settings.delta_count, 20);
     ck_assert_int_eq(settings.wait_time_for_lock_s, 10);
@@ -315,6 +316,7 @@ static const struct {
     {"-a|x|--max-rate=1 MB", "option --max-rate must be a whole number of bytes"},
     {"-a|x|--max-rate=1025GB", "option --max-rate must be a whole number of bytes"},
     {"-a|x|--max-rate=999999999999GB", "option --max-rate must be a whole number of bytes"},
+    {"-a|x|--apply-jobs=0", "option --apply-jobs must be a whole number from 1 to 16"},
     {"-a|x|-b|0", "option --pull-batch-count (-b) must be a whole number from 1 to 1000000"},
     {"-a|x|-e|many", "option --delta-count (-e) must be a whole number from 1 to 1000000"},
     {"-a|x|--lock-timeout|0",
