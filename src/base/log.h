@@ -2,6 +2,9 @@
  * The log: one line per event on stderr, with a time stamp, and one progress line that is redrawn
  * in place on a terminal.  Never given row values or passwords.  Only the migration driver, the
  * phases' event lines and cli/ log; libraries below return errors instead.
+ *
+ * Never waits for stderr, but for a second at the end of the process: what a stopped terminal or a
+ * full pipe does not take is kept and written later, up to 256 kB of it.
  */
 #ifndef WALTER_LOG_H
 #define WALTER_LOG_H
