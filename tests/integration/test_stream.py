@@ -176,6 +176,20 @@ def test_truncate_while_the_table_is_copied(db, walter):
     twins.assert_equal("alter table {t} alter n type bigint")
 
 
+def test_an_empty_leaf_that_is_rewritten_before_it_is_copied(db, walter):
+    """It had no rows before, so none are missed and no TRUNCATE has to come."""
+    twins = Twins(db, "create table {t} (id int primary key, n int) partition by range (id);"
+                      "create table {t}_1 partition of {t} for values from (0) to (20000);"
+                      "create table {t}_2 partition of {t} for values from (20000) to (40000)",
+                  "insert into {t} select i, i from generate_series(1, 19000) i")
+    with held_copy(walter, "alter table t alter n type bigint", "-j", "1") as run:
+        db.execute("vacuum full t_2")
+        twins.do("insert into {t} select i, i from generate_series(20001, 20010) i")
+    result = run.finish()
+    assert "public.t_2 was rewritten or emptied during the copy" in result.stderr
+    twins.assert_equal("alter table {t} alter n type bigint", 10000)
+
+
 # Settings of a role, as SQL, that change what text means, or how long a session may live.
 HOSTILE = {
     "datestyle": "'sql, dmy'", "intervalstyle": "'sql_standard'", "timezone": "'Asia/Kolkata'",
