@@ -1,6 +1,8 @@
 /* COPY data; see copydata.h. */
 #include "pg/copydata.h"
 
+#include <string.h>
+
 #include "pg/internal.h"
 
 bool
@@ -53,10 +55,20 @@ copydata_end(Conn *conn, const char *failure, Err *err)
     return true;
 }
 
+/* What a COPY in binary begins with, and what ends it. */
+static const char HEADER[19] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0";
+static const char TRAILER[2] = "\377\377";
+
 void
 copydata_add_header(Buf *buf)
 {
-    static const char HEADER[19] = "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0";
-
     buf_add(buf, HEADER, sizeof HEADER);
+}
+
+bool
+copydata_is_row(const char *data, int len)
+{
+    /* the header comes together with whatever is first */
+    return (len != sizeof TRAILER && len != sizeof HEADER + sizeof TRAILER) ||
+           memcmp(data + len - sizeof TRAILER, TRAILER, sizeof TRAILER) != 0;
 }

@@ -20,6 +20,8 @@ typedef enum {
  */
 NODISCARD bool copydata_read(Conn *conn, CopyDataRead *what, char **data, int *len, Err *err);
 void copydata_free(char *data);
+/* False for the message that ends a COPY in binary, which has no row. */
+bool copydata_is_row(const char *data, int len);
 
 /*
  * Queue bytes for a COPY IN or a replication stream.  *full becomes true when the socket is not

@@ -441,8 +441,8 @@ advance_piping(Migration *run, Worker *worker, Err *err)
         if (what == COPYDATA_END)
             return end_reading(run, worker, err);
         buf_add(&worker->buffer, data, (size_t)len);
+        worker->rows_read += copydata_is_row(data, len) ? 1 : 0;
         copydata_free(data);
-        worker->rows_read++;
         worker->bytes += len;
         worker->open_bytes += len + CHUNKS_ROW_BYTES;
         if (worker->open_bytes >= run->copy->most_open_bytes)

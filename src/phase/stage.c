@@ -9,6 +9,9 @@
 #include "phase/definition.h"
 #include "phase/stage_internal.h"
 
+/* The server keeps the parse trees of all statements of a message: no more than these at once. */
+static const size_t MESSAGE_BYTES = 256UL * 1024;
+
 static const char *
 keep_buf(Migration *run, const Buf *buf)
 {
@@ -226,7 +229,9 @@ struct Sets {
     int64_t inserts;
     Sent *sent;
     int sent_count;
-    bool in_steps; /* some updates take several steps, after which come the inserts */
+    int next_update; /* the first group whose statement is not sent yet */
+    bool in_steps;   /* some updates take several steps */
+    bool has_more;   /* more is sent behind the first message, and the inserts at its end */
 };
 
 static Group *
@@ -461,6 +466,20 @@ add_inserts(const Stage *stage, Sets *sets, Buf *sql)
     note_sent(sets, sql, "an INSERT", sets->inserts);
 }
 
+/* As many as one message takes: a table with many out-of-line values may have many groups. */
+static void
+add_updates(const Stage *stage, Sets *sets, Buf *sql)
+{
+    while (sets->next_update < sets->updates.count && sql->len < MESSAGE_BYTES) {
+        const Group *group = &sets->updates.items[sets->next_update++];
+
+        if (is_in_steps(stage, group))
+            sets->in_steps = true;
+        else
+            add_update(stage, sets, group, sql);
+    }
+}
+
 /* Room for what is sent: a statement per group, and two. */
 static void
 make_room(Stage *stage, Sets *sets)
@@ -487,15 +506,9 @@ stage_send(Stage *stage, const NetOp *ops, int count, Err *err)
         return err_wrap(err, "staging changes");
     make_room(stage, sets);
     add_deletes(stage, sets, &sql);
-    for (int i = 0; i < sets->updates.count; i++) {
-        const Group *group = &sets->updates.items[i];
-
-        if (is_in_steps(stage, group))
-            sets->in_steps = true;
-        else
-            add_update(stage, sets, group, &sql);
-    }
-    if (!sets->in_steps)
+    add_updates(stage, sets, &sql);
+    sets->has_more = sets->in_steps || sets->next_update < sets->updates.count;
+    if (!sets->has_more)
         add_inserts(stage, sets, &sql);
     return send(stage, &sql, err);
 }
@@ -522,6 +535,22 @@ collect_sent(Stage *stage, Err *err)
     return ok;
 }
 
+/* The updates that had no room in the first message. */
+static bool
+send_rest(Stage *stage, Err *err)
+{
+    Sets *sets = stage->sets;
+
+    while (sets->next_update < sets->updates.count) {
+        BUF_AUTO(sql);
+
+        add_updates(stage, sets, &sql);
+        if (!send(stage, &sql, err) || !collect_sent(stage, err))
+            return false;
+    }
+    return true;
+}
+
 bool
 stage_collect(Stage *stage, Err *err)
 {
@@ -530,8 +559,10 @@ stage_collect(Stage *stage, Err *err)
 
     if (!collect_sent(stage, err))
         return false;
-    if (!sets->in_steps)
+    if (!sets->has_more)
         return true;
+    if (!send_rest(stage, err))
+        return false;
     for (int i = 0; i < sets->updates.count; i++) {
         const Group *group = &sets->updates.items[i];
 

@@ -325,11 +325,24 @@ add_line(const Work *work, Message *message, int number, Err *err)
     return add_statement(work, message, number, &want, err);
 }
 
-/* Send a message and wait for its results: one per statement, each of exactly one row. */
+static bool
+check_one_row(const Stage *stage, const Rows *rows, Err *err)
+{
+    return rows_affected(rows) == 1 || stage->run->projection.is_copy_statement ||
+           err_set(err, ERR_MISMATCH,
+                   "a change affected %lld rows instead of one: original and shadow have diverged",
+                   (long long)rows_affected(rows));
+}
+
+/*
+ * Send a message and wait for its results: one per statement, each of exactly one row.  All are read
+ * whatever they say, for the transaction may go on from a savepoint.
+ */
 static bool
 run_message(const Work *work, Message *message, Err *err)
 {
     Conn *conn = work->stage->conn;
+    bool ok = true;
 
     if (message->count == 0)
         return true;
@@ -343,16 +356,12 @@ run_message(const Work *work, Message *message, Err *err)
             return false;
         if (rows == NULL)
             return err_set(err, ERR_FAILED, "the server gave fewer results than statements");
-        if (rows_affected(rows) != 1 && !work->stage->run->projection.is_copy_statement)
-            return err_set(err, ERR_MISMATCH,
-                           "a change affected %lld rows instead of one: original and shadow have "
-                           "diverged",
-                           (long long)rows_affected(rows));
+        ok = ok && check_one_row(work->stage, rows, err);
     }
     *work->failed = -1;
     buf_clear(&message->sql);
     message->count = 0;
-    return query_finish(conn, NULL, err);
+    return query_finish(conn, NULL, err) && ok;
 }
 
 static bool

@@ -176,6 +176,37 @@ def test_truncate_while_the_table_is_copied(db, walter):
     twins.assert_equal("alter table {t} alter n type bigint")
 
 
+def test_deferred_constraints_and_a_leaf_that_is_emptied_before_it_is_copied(db, walter):
+    """The first batch of a transaction fits, the next one does not until the TRUNCATE comes."""
+    twins = Twins(db, "create table {t} (id int primary key, n int,"
+                      "  unique (id, n) deferrable initially deferred) partition by range (id);"
+                      "create table {t}_1 partition of {t} for values from (0) to (20000);"
+                      "create table {t}_2 partition of {t} for values from (20000) to (40000)",
+                  "insert into {t} select i, i from generate_series(1, 20200) i")
+    with held_copy(walter, "alter table t alter n type bigint", "-j", "1", "-b", "4") as run:
+        twins.do("begin; insert into {t} select i, i from generate_series(25001, 25004) i;"
+                 "update {t} set id = id + 1000 where id between 20100 and 20200;"
+                 "update {t} set n = -n where id < 50; commit",
+                 "truncate {t}_2", "insert into {t} values (20005, 5), (20006, 6)")
+    result = run.finish()
+    assert "public.t_2 was rewritten or emptied during the copy; changes wait" in result.stderr
+    twins.assert_equal("alter table {t} alter n type bigint", 10000)
+
+
+def test_an_empty_leaf_that_is_rewritten_before_it_is_copied(db, walter):
+    """It had no rows before, so none are missed and no TRUNCATE has to come."""
+    twins = Twins(db, "create table {t} (id int primary key, n int) partition by range (id);"
+                      "create table {t}_1 partition of {t} for values from (0) to (20000);"
+                      "create table {t}_2 partition of {t} for values from (20000) to (40000)",
+                  "insert into {t} select i, i from generate_series(1, 19000) i")
+    with held_copy(walter, "alter table t alter n type bigint", "-j", "1") as run:
+        db.execute("vacuum full t_2")
+        twins.do("insert into {t} select i, i from generate_series(20001, 20010) i")
+    result = run.finish()
+    assert "public.t_2 was rewritten or emptied during the copy" in result.stderr
+    twins.assert_equal("alter table {t} alter n type bigint", 10000)
+
+
 # Settings of a role, as SQL, that change what text means, or how long a session may live.
 HOSTILE = {
     "datestyle": "'sql, dmy'", "intervalstyle": "'sql_standard'", "timezone": "'Asia/Kolkata'",

@@ -522,6 +522,99 @@ START_TEST(a_spool_that_fails_is_given_up_and_nothing_is_lost)
 }
 END_TEST
 
+/* What apply and the stream have done to a queue whose message `n` has the number n. */
+typedef struct Model {
+    Queue *queue;
+    int pushed;
+    int read;
+    int marked;
+    int released;
+} Model;
+
+/* Most are small, some larger than a block; every third is a change. */
+static size_t
+length_of(int number)
+{
+    unsigned mixed = (unsigned)number * 2654435761U >> 16;
+
+    return mixed % 97 == 0 ? (size_t)3 * MEGABYTE + mixed % 9 : mixed % 60000;
+}
+
+static int
+changes_before(int number)
+{
+    return (number + 2) / 3;
+}
+
+static void
+push_some(Model *model, int count)
+{
+    for (int i = 0; i < count && !queue_is_full(model->queue); i++) {
+        push_number(model->queue, model->pushed, length_of(model->pushed), model->pushed % 3 == 0);
+        model->pushed++;
+        if (i % 5 != 0)
+            continue;
+        push_number(model->queue, 99999, length_of(99999 + i), true);
+        ck_assert(queue_drop_newest(model->queue));
+        ck_assert(!queue_drop_newest(model->queue));
+    }
+}
+
+static void
+read_some(Model *model, int count)
+{
+    for (int i = 0; i < count && model->read < model->pushed; i++) {
+        expect_load(model->queue);
+        expect_number(model->queue, model->read, length_of(model->read));
+        model->read++;
+    }
+}
+
+static void
+do_something(Model *model)
+{
+    int choice = rand() % 8;
+
+    if (choice <= 1) {
+        push_some(model, rand() % 200);
+    } else if (choice <= 3) {
+        read_some(model, rand() % 150);
+    } else if (choice == 4) {
+        queue_mark(model->queue);
+        model->marked = model->read;
+    } else if (choice == 5) {
+        queue_release_marked(model->queue);
+        model->released = model->marked;
+    } else if (choice == 6) {
+        queue_release(model->queue);
+        model->released = model->marked = model->read;
+    } else {
+        queue_rewind(model->queue);
+        model->read = model->marked = model->released;
+    }
+    ck_assert_int_eq(queue_changes(model->queue),
+                     changes_before(model->pushed) - changes_before(model->released));
+    ck_assert_int_eq(queue_unread(model->queue),
+                     changes_before(model->pushed) - changes_before(model->read));
+    ck_assert_int_eq(queue_is_drained(model->queue), model->read == model->pushed);
+}
+
+START_TEST(whatever_is_done_in_whatever_order_nothing_is_lost)
+{
+    AUTO(Queue) *queue = _i % 3 == 0 ? queue_new(NULL) : new_spooling((_i % 3) * 30 * MEGABYTE);
+    Model model = {.queue = queue};
+
+    srand((unsigned)_i);
+    for (int i = 0; i < 300; i++)
+        do_something(&model);
+    while (model.read < model.pushed)
+        read_some(&model, 20);
+    queue_release(queue);
+    expect_nothing(queue);
+    ck_assert_uint_le(queue_bytes(queue), MEGABYTE);
+}
+END_TEST
+
 Suite *
 unit_suite(void)
 {
@@ -550,6 +643,7 @@ unit_suite(void)
     tcase_add_test(tcase, without_a_spool_it_is_full_when_memory_is);
     tcase_add_test(tcase, at_its_limit_the_spool_makes_the_queue_full_until_there_is_room);
     tcase_add_test(tcase, a_spool_that_fails_is_given_up_and_nothing_is_lost);
+    tcase_add_loop_test(tcase, whatever_is_done_in_whatever_order_nothing_is_lost, 0, 9);
     suite_add_tcase(suite, tcase);
     return suite;
 }
