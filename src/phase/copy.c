@@ -359,8 +359,12 @@ flush_buffer(Worker *worker, Err *err)
 static bool
 end_reading(Migration *run, Worker *worker, Err *err)
 {
-    if (!query_finish(worker->reader, NULL, err))
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_finish(worker->reader, &rows, err))
         return name_failed_row(run, worker, worker->rows_read, err);
+    /* the end of a COPY in binary comes like a row */
+    worker->rows_read = rows_affected(rows);
     if (!flush_buffer(worker, err))
         return false;
     worker->state = WORKER_CHECKING;
