@@ -195,7 +195,7 @@ def test_an_index_build_gets_no_workers_beside_one_that_began_before_others_wrot
     for lock in (1, 2):
         wait_for_session(db, "index", f"wait_event = 'advisory' and query ~ 'wait.{lock}'")
     with PgBench(db, clients=2, script="insert into elsewhere values (1);", rate=200):
-        # long enough to be noticed; then the first session goes on alone, which built the key before
+        # long enough to be noticed; then the session goes on alone that built the key before
         wait_until_true(db, "select count(*) > 600 from elsewhere")
         db.execute("select pg_advisory_unlock(2)")
         wait_until_true(db, "select last_value <> 99 from workers")
