@@ -79,7 +79,7 @@ refuse_missing_value(const Option *option, Err *err)
 static bool
 read_digits(const char *text, int64_t *number, const char **rest)
 {
-    const int64_t limit = INT64_C(1000000000000);
+    const int64_t limit = INT64_C(1000000000000000);
     int64_t sum = 0;
 
     if (!isdigit((unsigned char)*text))
@@ -120,9 +120,10 @@ read_duration(const Option *option, const char *text, int64_t *out)
     if (!read_digits(text, &number, &unit))
         return false;
     factor = unit_ms(*unit == '\0' ? option->unit : unit);
-    if (factor == 0 || number * factor % unit_ms(option->unit) != 0)
+    if (factor == 0 || __builtin_mul_overflow(number, factor, &number) ||
+        number % unit_ms(option->unit) != 0)
         return false;
-    *out = number * factor / unit_ms(option->unit);
+    *out = number / unit_ms(option->unit);
     return true;
 }
 

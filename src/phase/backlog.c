@@ -65,6 +65,8 @@ backlog_is_gone(Migration *run)
     if (run->backlog.is_growing)
         log_info("the backlog of changes is worked off");
     run->backlog.is_growing = false;
+    /* nor does the progress line go on saying so, where nobody looks for a while */
+    run->backlog.rates = (Rates){0};
 }
 
 static void
@@ -93,11 +95,10 @@ backlog_look(Migration *run, Err *err)
     if (!read_sample(run, &sample, err))
         return false;
     rates_add(&backlog->rates, &sample);
-    if (rates_fall_behind(&backlog->rates)) {
-        if (!backlog->is_growing || now_us - backlog->told_us >= TELL_INTERVAL_US) {
-            tell_behind(run);
-            backlog->told_us = now_us;
-        }
+    if (rates_fall_behind(&backlog->rates) &&
+        (backlog->told_us == 0 || now_us - backlog->told_us >= TELL_INTERVAL_US)) {
+        tell_behind(run);
+        backlog->told_us = now_us;
         backlog->is_growing = true;
     } else if (backlog->is_growing && rates_catch_up(&backlog->rates)) {
         tell_better(run);

@@ -36,8 +36,10 @@ end_sessions(Conn *conn, const RunNames *names, int spare_pid, Err *err)
     static const char SQL[] =
         "select pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
         "  from pg_catalog.pg_stat_activity"
+        /* in a copy of the database the same run seems dead */
+        " where datname = pg_catalog.current_database()"
         /* anybody may call his session so; whom we may not end is none of ours */
-        " where (application_name like 'walter: ' || $1 || ' %'"
+        "   and (application_name like 'walter: ' || $1 || ' %'"
         "          and pg_catalog.pg_has_role(session_user, usesysid, 'member')"
         "        or pid = (select active_pid from pg_catalog.pg_replication_slots"
         "                   where slot_name = $2))"
@@ -288,7 +290,8 @@ find_what_is_left(Conn *conn, const RunNames *names, Rows **rows, Err *err)
     static const char SQL[] =
         "select coalesce(pg_catalog.string_agg(what, ', '), '') from ("
         "  select pg_catalog.format('replication slot %I, which holds back WAL', slot_name) what"
-        "    from pg_catalog.pg_replication_slots where slot_name = $1"
+        "    from pg_catalog.pg_replication_slots"
+        "   where slot_name = $1 and database = pg_catalog.current_database()"
         "  union all select pg_catalog.format('publication %I', pubname)"
         "    from pg_catalog.pg_publication where pubname = $2"
         "  union all select pg_catalog.format('schema %I', nspname)"

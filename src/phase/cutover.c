@@ -607,6 +607,7 @@ cutover_step(Migration *run, Err *err)
         return STEP_MORE;
     }
     cutover->far_since_us = 0;
+    backlog_is_gone(run);
     if (check_snapshots(run, false, err))
         return attempt(run, err);
     if (err->kind != ERR_RETRY)

@@ -117,14 +117,16 @@ share_workers(const Migration *run)
 {
     const IndexBuild *build = run->index;
     int jobs = others_jobs(run);
-    int at_once = run->definition.indexes.count - build->next_index;
+    int begun = 1; /* with this one */
+    int at_once;
 
     if (run->settings->parallel_workers >= 0)
         return build->most_workers;
     for (int i = 0; i < build->builder_count; i++)
-        at_once += build->builders[i].busy ? 1 : 0;
+        begun += build->builders[i].busy ? 1 : 0;
+    at_once = begun + run->definition.indexes.count - build->next_index - 1;
     if (at_once > jobs)
-        at_once = jobs;
+        at_once = begun > jobs ? begun : jobs; /* there may be fewer jobs than there were */
     return (build->most_workers + 1) < at_once ? 0 : (build->most_workers + 1) / at_once - 1;
 }
 

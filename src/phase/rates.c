@@ -28,7 +28,8 @@ drop_oldest(Rates *rates)
 void
 rates_add(Rates *rates, const RateSample *sample)
 {
-    if (rates->count > 0 && sample->at_us - newest(rates)->at_us > GAP_US)
+    if (rates->count > 0 && (sample->at_us - newest(rates)->at_us > GAP_US ||
+                             sample->written_rows < newest(rates)->written_rows))
         rates->count = 0;
     while (rates->count == RATES_SAMPLES ||
            (rates->count > 1 && sample->at_us - rates->samples[1].at_us >= WINDOW_US))
@@ -106,5 +107,6 @@ rates_catch_up(const Rates *rates)
     while (before > rates->samples && now->at_us - before->at_us < SHORT_US)
         before--;
     return now->at_us - before->at_us >= SHORT_US && now->lag_bytes < before->lag_bytes &&
-           now->applied_rows - before->applied_rows > now->written_rows - before->written_rows;
+           now->applied_rows - before->applied_rows > now->written_rows - before->written_rows &&
+           rates_applied(rates) > rates_written(rates);
 }

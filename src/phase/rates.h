@@ -24,7 +24,10 @@ typedef struct Rates {
     int count;
 } Rates;
 
-/* Add what a look has found; after a long time without one all begins anew. */
+/*
+ * Add what a look has found; after a long time without one, or when somebody has reset the server's
+ * counts, all begins anew.
+ */
 void rates_add(Rates *rates, const RateSample *sample);
 
 /* Per second, in the time that the samples are about; 0 while that is too short to tell. */
@@ -37,7 +40,7 @@ double rates_lag_growth(const Rates *rates);
 /* All the time, and with a backlog worth speaking of, more came than was applied. */
 bool rates_fall_behind(const Rates *rates);
 
-/* Lately more was applied than came, and the lag has shrunk. */
+/* More was applied than came, lately and in all the time, and lately the lag has shrunk. */
 bool rates_catch_up(const Rates *rates);
 
 #endif

@@ -150,6 +150,27 @@ def test_live_run_is_left_alone(db, other, walter, phase):
     assert column_type(db) == "bigint"
 
 
+def restore(db, into, schema):
+    """Put a dump of the schema into another database."""
+    where = ["-h", db.server.host, "-p", str(db.server.port), "-U", db.user]
+    dump = subprocess.run([*db.server.program("pg_dump"), *where, "-n", schema, db.name],
+                          check=True, capture_output=True, timeout=60)
+    subprocess.run([*db.server.program("psql"), *where, "-qXd", into.name], input=dump.stdout,
+                   check=True, capture_output=True, timeout=60)
+
+
+def test_live_run_is_left_alone_by_who_cleans_up_a_copy_of_its_database(db, other, walter):
+    """There the record says that the run is dead, and the session's names are the same."""
+    db.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
+    with held_copy(walter, "alter table t alter n type bigint") as run:
+        restore(db, other, "walter")
+        copied = walter.as_user(other).run("cleanup", "--yes")
+        assert re.search("phase copy: dead", copied.stdout)
+        assert run.is_running
+    run.finish()
+    assert_finished(db)
+
+
 def test_dead_beside_live(db, other, walter):
     db.execute("create table dead (id int primary key, n int)")
     holder = db.connect()

@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from support.hold import held_build, held_cutover, held_gate
+from support.hold import held_build, held_cutover, held_gate, wait_until_true
 from support.load import assert_same
 from support.pgbench import PgBench
 from support.wait import wait_for_session, wait_until
@@ -175,6 +175,33 @@ def test_what_an_index_build_is_given(db, walter):
     assert db.query_one(given) == (2 << 20, 1)
     walter.perform("alter table t alter id type int", "--jobs=1")
     assert db.query_one(given) == default
+
+
+# Three of them, by name: two that wait until they may go on, and one that tells what it was given.
+WAITING_INDEXES = TELLING_INDEX.replace("create index", """
+    create function wait(lock int, n int) returns int immutable language plpgsql as $$ begin
+        perform pg_advisory_lock_shared(lock), pg_advisory_unlock_shared(lock);
+        return n;
+    end $$;
+    create index wait_1 on t (wait(1, n));
+    create index wait_2 on t (wait(2, n));
+    create index wait_no_more""")
+
+
+def test_an_index_build_gets_no_workers_beside_one_that_began_before_others_wrote(db, walter):
+    db.execute(WAITING_INDEXES + "create table elsewhere (n int);"
+               "select setval('workers', 99, false), pg_advisory_lock(1), pg_advisory_lock(2)")
+    run = walter.start_perform(ALTER)
+    for lock in (1, 2):
+        wait_for_session(db, "index", f"wait_event = 'advisory' and query ~ 'wait.{lock}'")
+    with PgBench(db, clients=2, script="insert into elsewhere values (1);", rate=200):
+        # long enough to be noticed; then the session goes on alone that built the key before
+        wait_until_true(db, "select count(*) > 600 from elsewhere")
+        db.execute("select pg_advisory_unlock(2)")
+        wait_until_true(db, "select last_value <> 99 from workers")
+        assert db.query_one("select last_value from workers") == 0
+        db.execute("select pg_advisory_unlock(1)")
+        run.finish()
 
 
 def copy_seconds(run):

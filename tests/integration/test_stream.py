@@ -207,6 +207,23 @@ def test_an_empty_leaf_that_is_rewritten_before_it_is_copied(db, walter):
     twins.assert_equal("alter table {t} alter n type bigint", 10000)
 
 
+def test_rewritten_while_the_copy_finds_no_rows(db, walter):
+    """Nobody has seen a row, so none is missing, and no TRUNCATE is waited for."""
+    twins = Twins(db, "create table {t} (id int primary key, n int, filler text)"
+                  " with (autovacuum_enabled = false)",
+                  "insert into {t} select i, i, repeat('x', 1000) from generate_series(1, 20000) i")
+    twins.do("delete from {t}")
+    with held_copy(walter, "alter table t alter n type bigint", "-j1", "--max-rate=10MB") as run:
+        vacuum = threading.Thread(target=db.connect().execute, args=("vacuum full t",))
+        vacuum.start()
+        wait_for_waiter(db, "t")
+    vacuum.join(60)
+    twins.do("insert into {t} values (5, 5), (6, 6)", "update {t} set n = 7 where id = 6")
+    result = run.finish()
+    assert "copying it again" in result.stderr
+    twins.assert_equal("alter table {t} alter n type bigint")
+
+
 # Settings of a role, as SQL, that change what text means, or how long a session may live.
 HOSTILE = {
     "datestyle": "'sql, dmy'", "intervalstyle": "'sql_standard'", "timezone": "'Asia/Kolkata'",

@@ -192,6 +192,7 @@ static const struct {
     {"-a|x|--max-rate|512kB", 512 * 1024},
     {"-a|x|--max-rate=20MB", 20 * 1024 * 1024},
     {"-a|x|--max-rate=1024GB", INT64_C(1) << 40},
+    {"-a|x|--max-rate=1099511627776", INT64_C(1) << 40},
 };
 
 START_TEST(reads_sizes_with_units)
@@ -322,6 +323,7 @@ static const struct {
     {"-a|x|--lock-timeout|0",
      "option --lock-timeout must be a whole number of milliseconds from 1"},
     {"-a|x|--lock-timeout|2min", "option --lock-timeout must be"},
+    {"-a|x|--lock-timeout|999999999999999h", "option --lock-timeout must be"},
     {"-a|x|--lock-timeout|5 s", "option --lock-timeout must be"},
     {"-a|x|--lock-timeout|5days", "option --lock-timeout must be"},
     {"-a|x|--slot-timeout|1500ms", "option --slot-timeout must be a whole number of seconds"},

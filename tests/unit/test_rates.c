@@ -65,7 +65,33 @@ START_TEST(falls_behind_where_it_lasts)
     pass(&rates, 5, BEHIND);
     ck_assert(rates_fall_behind(&rates) && !rates_catch_up(&rates));
     pass(&rates, 4, AHEAD);
-    ck_assert(!rates_fall_behind(&rates) && rates_catch_up(&rates));
+    ck_assert(!rates_fall_behind(&rates));
+}
+END_TEST
+
+START_TEST(catches_up_when_the_rates_that_are_told_say_so)
+{
+    Rates rates = {0};
+
+    pass(&rates, 12, BEHIND);
+    for (int i = 0; i < 12; i++) {
+        pass(&rates, 1, AHEAD);
+        ck_assert(!rates_catch_up(&rates) || rates_applied(&rates) > rates_written(&rates));
+    }
+    ck_assert(rates_catch_up(&rates));
+}
+END_TEST
+
+START_TEST(begins_anew_when_the_counts_are_reset)
+{
+    Rates rates = {0};
+
+    pass(&rates, 12, BEHIND);
+    pass(&rates, 1, (Second){.written = -1000000, .applied = 45000, .lag = 10 * MB});
+    ck_assert_int_eq(rates.count, 1);
+    ck_assert(!rates_catch_up(&rates));
+    pass(&rates, 5, BEHIND);
+    ck_assert(rates_written(&rates) == 120000);
 }
 END_TEST
 
@@ -114,6 +140,8 @@ unit_suite(void)
     tcase_add_test(tcase, knows_nothing_at_first);
     tcase_add_test(tcase, tells_the_rates_of_the_last_seconds);
     tcase_add_test(tcase, falls_behind_where_it_lasts);
+    tcase_add_test(tcase, catches_up_when_the_rates_that_are_told_say_so);
+    tcase_add_test(tcase, begins_anew_when_the_counts_are_reset);
     tcase_add_test(tcase, takes_no_big_transaction_for_the_writers_pace);
     tcase_add_test(tcase, a_small_backlog_is_none);
     tcase_add_test(tcase, begins_anew_after_a_gap);
