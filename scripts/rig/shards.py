@@ -4,8 +4,8 @@
 
 Each has servers of its own and takes the next file that nobody has taken, large ones first, so that
 none is idle before the end.  One more than there are processors, since a test waits now and then;
-with more of them, those that measure stalls would measure each other.  Writes OUT/<shard>.log and OUT/<shard>.xml.  Exits with the
-highest status; the first Ctrl-C reaches all of them as well.
+with more of them, those that measure stalls would measure each other.  Writes OUT/<shard>.log and
+OUT/<shard>.xml.  Exits with the highest status; the first Ctrl-C reaches all of them as well.
 """
 import os
 import signal

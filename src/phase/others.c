@@ -8,6 +8,8 @@ enum { JOBS_ALONE = 2, JOBS_BESIDE_OTHERS = 1 };
 
 /* More transactions a second than an idle server's own housekeeping and ours make. */
 static const double BUSY_RATE = 20;
+/* In a short time our own DDL alone may look like many. */
+enum { WRITES_MIN = 12 };
 static const int64_t INTERVAL_US = INT64_C(1000000);
 static const int64_t FIRST_INTERVAL_US = INT64_C(200000);
 
@@ -30,7 +32,7 @@ static void
 judge(Migration *run, int64_t writes, int64_t passed_us)
 {
     double rate = (double)writes * 1e6 / (double)passed_us;
-    bool busy = rate > BUSY_RATE;
+    bool busy = rate > BUSY_RATE && writes >= WRITES_MIN;
 
     if (busy && !run->others.busy)
         log_info(
