@@ -216,9 +216,9 @@ time_until(int64_t until_us)
 
     if (left > 3600 * INT64_C(1000000))
         left = 3600 * INT64_C(1000000);
-    return left <= 0
-               ? (struct timespec){0}
-               : (struct timespec){.tv_sec = left / 1000000, .tv_nsec = left % 1000000 * 1000};
+    if (left < 0)
+        left = 0;
+    return (struct timespec){.tv_sec = left / 1000000, .tv_nsec = left % 1000000 * 1000};
 }
 
 bool

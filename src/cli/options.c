@@ -88,7 +88,7 @@ const Option OPTIONS[] = {
      .initial_text = "2, and 1 while others write",
      .help = "So many copy connections and index builds work at the same time."},
     {.name = "maintenance-work-mem", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
-     .commands = FOR_PERFORM, FIELD(maintenance_work_mem), .initial = 0, .min = 1024 * 1024,
+     .commands = FOR_PERFORM, FIELD(maintenance_work_mem), .initial = 0, .min = INT64_C(1024) * 1024,
      .max = INT64_C(2147483647) * 1024, .value_name = "BYTES",
      .initial_text = "the server's setting",
      .help = "Memory for one index build; as many builds as --jobs says take it at the same time."},
