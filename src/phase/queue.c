@@ -314,13 +314,6 @@ queue_release_marked(Queue *queue)
 }
 
 void
-queue_release(Queue *queue)
-{
-    queue_mark(queue);
-    queue_release_marked(queue);
-}
-
-void
 queue_rewind(Queue *queue)
 {
     queue->next = queue->mark = queue->released;

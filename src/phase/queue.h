@@ -30,7 +30,7 @@ typedef struct Queue Queue;
 
 typedef struct QueueRecord {
     Lsn wal_end_lsn;      /* the frame's end of WAL */
-    const uint8_t *bytes; /* borrowed until queue_release passes it */
+    const uint8_t *bytes; /* borrowed until it is released */
     size_t len;
     bool is_change; /* counted by queue_changes */
 } QueueRecord;
@@ -58,9 +58,6 @@ bool queue_drop_newest(Queue *queue);
  */
 void queue_mark(Queue *queue);
 void queue_release_marked(Queue *queue);
-
-/* Drop everything read so far. */
-void queue_release(Queue *queue);
 
 /* Read again from the first message not yet released. */
 void queue_rewind(Queue *queue);

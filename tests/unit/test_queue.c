@@ -11,6 +11,14 @@
 
 enum { MEGABYTE = 1024 * 1024 };
 
+/* Drop everything read so far. */
+static void
+release_read(Queue *queue)
+{
+    queue_mark(queue);
+    queue_release_marked(queue);
+}
+
 /* Push a message whose bytes tell its number. */
 static void
 push_number(Queue *queue, int number, size_t len, bool is_change)
@@ -51,7 +59,7 @@ START_TEST(an_empty_queue_gives_nothing)
     AUTO(Queue) *queue = queue_new(NULL);
 
     expect_nothing(queue);
-    queue_release(queue);
+    release_read(queue);
     queue_rewind(queue);
     expect_nothing(queue);
     ck_assert(!queue_drop_newest(queue));
@@ -87,7 +95,7 @@ START_TEST(releases_up_to_the_mark_and_no_further)
     /* a rewind has taken the mark back */
     queue_release_marked(queue);
     ck_assert_int_eq(queue_changes(queue), 3000);
-    queue_release(queue);
+    release_read(queue);
     ck_assert_int_eq(queue_changes(queue), 0);
     expect_nothing(queue);
     push_number(queue, 7, 10, true);
@@ -125,7 +133,7 @@ START_TEST(keeps_a_message_larger_than_a_block_in_its_place)
     expect_number(queue, 3, 10);
     expect_number(queue, 4, MEGABYTE);
     expect_nothing(queue);
-    queue_release(queue);
+    release_read(queue);
     ck_assert_uint_le(queue_bytes(queue), MEGABYTE);
 }
 END_TEST
@@ -154,7 +162,7 @@ START_TEST(rewind_gives_what_was_not_released_again)
         push_number(queue, i, 1000, true);
     for (int i = 0; i < 1500; i++)
         expect_number(queue, i, 1000);
-    queue_release(queue);
+    release_read(queue);
     for (int times = 0; times < 3; times++) {
         for (int i = 1500; i < 2900; i++)
             expect_number(queue, i, 1000);
@@ -179,13 +187,13 @@ START_TEST(counts_changes_until_they_are_released)
     for (int i = 0; i < 4; i++)
         expect_number(queue, i, 10);
     ck_assert_int_eq(queue_changes(queue), 5);
-    queue_release(queue);
+    release_read(queue);
     ck_assert_int_eq(queue_changes(queue), 3);
     queue_rewind(queue);
     ck_assert_int_eq(queue_changes(queue), 3);
     for (int i = 4; i < 10; i++)
         expect_number(queue, i, 10);
-    queue_release(queue);
+    release_read(queue);
     ck_assert_int_eq(queue_changes(queue), 0);
     push_number(queue, 10, 10, true);
     ck_assert_int_eq(queue_changes(queue), 1);
@@ -202,7 +210,7 @@ START_TEST(memory_is_given_back_when_all_is_released)
         ck_assert_uint_gt(queue_bytes(queue), 9 * MEGABYTE);
         for (int i = 0; i < 100; i++)
             expect_number(queue, i, MEGABYTE / 10);
-        queue_release(queue);
+        release_read(queue);
         ck_assert_uint_le(queue_bytes(queue), MEGABYTE);
         ck_assert(queue_is_drained(queue));
     }
@@ -217,7 +225,7 @@ START_TEST(release_in_the_middle_of_a_block_keeps_the_rest)
         push_number(queue, i, 10, true);
     for (int i = 0; i < 10; i++) {
         expect_number(queue, i, 10);
-        queue_release(queue);
+        release_read(queue);
         push_number(queue, 100 + i, 20, true);
     }
     for (int i = 0; i < 10; i++)
@@ -249,7 +257,7 @@ START_TEST(a_message_that_was_read_is_not_taken_back)
     push_number(queue, 1, 10, false);
     expect_number(queue, 1, 10);
     ck_assert(!queue_drop_newest(queue));
-    queue_release(queue);
+    release_read(queue);
     ck_assert(!queue_drop_newest(queue));
     push_number(queue, 2, 10, false);
     ck_assert(queue_drop_newest(queue));
@@ -269,7 +277,7 @@ START_TEST(taking_back_works_where_a_block_begins)
     push_number(queue, 3, 1000, false);
     ck_assert(!queue_is_drained(queue));
     ck_assert(queue_drop_newest(queue));
-    queue_release(queue);
+    release_read(queue);
     push_number(queue, 4, 1000, true);
     expect_number(queue, 4, 1000);
     ck_assert_int_eq(queue_changes(queue), 1);
@@ -293,7 +301,7 @@ START_TEST(what_is_pushed_between_mark_and_release_can_be_read)
         queue_release_marked(queue);
         ck_assert_int_eq(queue_changes(queue), 1);
         expect_number(queue, number, 2 * MEGABYTE);
-        queue_release(queue);
+        release_read(queue);
         ck_assert_int_eq(queue_changes(queue), 0);
     }
 }
@@ -339,7 +347,7 @@ consume(Queue *queue, int number, size_t len)
         ck_assert_int_eq(found.bytes[len - 1], number % 251);
         number++;
     }
-    queue_release(queue);
+    release_read(queue);
     return number;
 }
 
@@ -419,7 +427,7 @@ START_TEST(a_message_larger_than_memory_is_spooled_like_others)
     for (int i = 1; i <= 4; i++) {
         expect_load(queue);
         expect_number(queue, i, i == 4 ? 10 : (size_t)(i == 2 ? 50 : 40) * MEGABYTE);
-        queue_release(queue);
+        release_read(queue);
     }
     expect_nothing(queue);
     ck_assert_int_eq(spooled(queue), 0);
@@ -454,7 +462,7 @@ START_TEST(without_a_spool_it_is_full_when_memory_is)
     ck_assert(!queue_has_room(queue));
     for (int i = 0; i < count * 2 / 3; i++)
         expect_number(queue, i, 100000);
-    queue_release(queue);
+    release_read(queue);
     ck_assert(queue_has_room(queue));
 }
 END_TEST
@@ -586,7 +594,7 @@ do_something(Model *model)
         queue_release_marked(model->queue);
         model->released = model->marked;
     } else if (choice == 6) {
-        queue_release(model->queue);
+        release_read(model->queue);
         model->released = model->marked = model->read;
     } else {
         queue_rewind(model->queue);
@@ -609,7 +617,7 @@ START_TEST(whatever_is_done_in_whatever_order_nothing_is_lost)
         do_something(&model);
     while (model.read < model.pushed)
         read_some(&model, 20);
-    queue_release(queue);
+    release_read(queue);
     expect_nothing(queue);
     ck_assert_uint_le(queue_bytes(queue), MEGABYTE);
 }
