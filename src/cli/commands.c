@@ -71,6 +71,8 @@ run_command(Settings *settings, Arena *arena, Err *err)
         return inputs_load(settings, arena, err) && perform_run(settings, err);
     case COMMAND_CLEANUP:
         return cleanup_run(settings, err);
+    case COMMAND_ABORT:
+        return abort_run(settings, err);
     case COMMAND_HELP:
         return print_help(settings->help_topic, err);
     case COMMAND_VERSION:

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define FOR_PERFORM (1U << COMMAND_PERFORM)
-#define FOR_RUNS (FOR_PERFORM | 1U << COMMAND_CLEANUP)
+#define FOR_RUNS (FOR_PERFORM | 1U << COMMAND_CLEANUP | 1U << COMMAND_ABORT)
 #define FOR_ALL (FOR_RUNS | 1U << COMMAND_HELP | 1U << COMMAND_VERSION)
 
 /* The field of Settings that an option fills. */
@@ -64,6 +64,11 @@ const Option OPTIONS[] = {
      .choices = MATVIEWS_CHOICES, .value_name = "WHEN",
      .help = "When materialized views that read the table are populated anew: before the cutover, "
              "from the new table, or after the swap, until when they are empty and cannot be read."},
+
+    {.name = "restart", .letters = "", .type = OPTION_FLAG, .group = GROUP_TASK,
+     .commands = FOR_PERFORM, FIELD(restart),
+     .help = "If an earlier run on the table was interrupted, remove it and begin anew, whatever its "
+             "statement was. Without this the same command goes on with it."},
 
     {.name = "dbname", .letters = "d", .type = OPTION_TEXT, .group = GROUP_CONNECTION,
      .commands = FOR_RUNS, FIELD(dbname), .value_name = "DBNAME", .empty_is_unset = true,
@@ -134,6 +139,16 @@ const Option OPTIONS[] = {
      .choices = PLUGIN_CHOICES, .value_name = "PLUGIN",
      .help = "The logical decoding plugin. pgoutput is part of every server; wal2json has to be "
              "installed there."},
+    {.name = "snapshot-max-age", .letters = "", .type = OPTION_DURATION, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(snapshot_max_age_s), .initial = 300, .min = 0, .max = 604800,
+     .unit = "s", .value_name = "SECONDS",
+     .help = "The copy replaces its snapshot, which holds back vacuum in the whole database, when it "
+             "is older than this. 0 = never."},
+    {.name = "reconnect-timeout", .letters = "", .type = OPTION_DURATION, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(reconnect_timeout_s), .initial = 60, .min = 0, .max = 604800,
+     .unit = "s", .value_name = "SECONDS",
+     .help = "When a connection is lost, try for so long to go on in new ones. Afterwards the run is "
+             "kept, and the same command goes on with it. 0 = do not try."},
     {.name = "slot-timeout", .letters = "", .type = OPTION_DURATION, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(slot_timeout_s), .initial = 300, .min = 0, .max = 604800,
      .unit = "s", .value_name = "SECONDS",
@@ -172,6 +187,9 @@ const Option OPTIONS[] = {
              "table's rows. To them the table would look empty: wait until they have ended, or "
              "ignore them."},
 
+    {.name = "run", .letters = "", .type = OPTION_TEXT, .group = GROUP_OTHER,
+     .commands = 1U << COMMAND_CLEANUP | 1U << COMMAND_ABORT, FIELD(run), .value_name = "ID",
+     .empty_is_unset = true, .help = "Only the run that is called so: eight hexadecimal digits."},
     {.name = "yes", .letters = "y", .type = OPTION_FLAG, .group = GROUP_OTHER,
      .commands = FOR_RUNS, FIELD(yes), .help = "Do not ask, go ahead."},
     {.name = "verbose", .letters = "v", .type = OPTION_FLAG, .group = GROUP_OTHER,
@@ -193,6 +211,11 @@ const CommandWord COMMANDS[] = {
      "Shows what interrupted runs have left in the database - replication slots, publications, "
      "schemas, and what was to come after a swap - and asks whether to remove and do it. Without a terminal and without --yes it only "
      "shows it. Runs that are still at work are left alone."},
+    {"abort", COMMAND_ABORT, "abort [-d DBNAME] [OPTION]...",
+     "end runs before their swap, and remove them",
+     "Like cleanup, but runs that are still at work are asked to stop and to remove all that they "
+     "have made, and waited for. Tables are left as they were. What has swapped already is left to "
+     "cleanup."},
     {"help", COMMAND_HELP, "help [COMMAND]", "show the help text of a command", NULL},
     {"version", COMMAND_VERSION, "--version", "show the version", NULL},
     {.word = NULL},

@@ -53,7 +53,7 @@ typedef struct Option {
     const char *help;           /* sentences, without what the other fields say already */
 } Option;
 
-#define OPTIONS_MAX 40 /* room for a mark per option; checked against the table */
+#define OPTIONS_MAX 64 /* room for a mark per option; checked against the table */
 
 /* All options, in the order of the help text; ends with an entry whose name is NULL. */
 extern const Option OPTIONS[];

@@ -13,6 +13,8 @@ static const char *const MEANINGS[OUTCOME_COUNT] = {
     "a connection was lost and could not be restored in time",
     "stopped on request before the swap",
     "the outcome is unknown: look at the table before doing anything else",
+    "an interrupted run cannot go on: its slot, the server's history or the definition is not what "
+    "it was",
 };
 
 int
@@ -38,6 +40,8 @@ outcome_code(ErrKind kind)
         return 7;
     case ERR_UNKNOWN:
         return 8;
+    case ERR_GONE:
+        return 9;
     }
     return 1;
 }

@@ -366,8 +366,8 @@ choose_command(Parse *parse, Err *err)
 
     if (parse->word_count == 0 && parse->argc < 2)
         return err_set(err, ERR_USAGE,
-                       "no command given: use \"walter perform\", \"walter cleanup\" or "
-                       "\"walter help\"");
+                       "no command given: use \"walter perform\", \"walter cleanup\", "
+                       "\"walter abort\" or \"walter help\"");
     if (parse->word_count > 0)
         command = command_by_word(parse->words[0]);
     if (command != NULL) {
@@ -376,7 +376,7 @@ choose_command(Parse *parse, Err *err)
     }
     command_add_suggestion(parse->words[0], &suggestion);
     if (suggestion.len == 0)
-        buf_add_text(&suggestion, ": it must be perform, cleanup, help or version");
+        buf_add_text(&suggestion, ": it must be perform, cleanup, abort, help or version");
     return err_set(err, ERR_USAGE, "unknown command \"%.60s\"%s", parse->words[0],
                    buf_text(&suggestion));
 }
@@ -400,7 +400,7 @@ choose_topic(Parse *parse, Err *err)
 
     if (topic != NULL && command_by_word(topic) == NULL)
         return err_set(err, ERR_USAGE,
-                       "no help for \"%.60s\": it must be perform, cleanup, help or version",
+                       "no help for \"%.60s\": it must be perform, cleanup, abort, help or version",
                        topic);
     parse->settings.help_topic = topic;
     return refuse_extra_words(parse, 2, err);

@@ -16,7 +16,7 @@ static const char SQL_IDS[] =
     "   where nspname ~ '^walter_[0-9a-f]{8}_new$'"
     "  union select pg_catalog.right(c.relname, 8) from pg_catalog.pg_class c"
     "    join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
-    "   where n.nspname = 'walter' and c.relname ~ '^(fence|position)_[0-9a-f]{8}$')"
+    "   where n.nspname = 'walter' and c.relname ~ '^(built|copied|fence|position|touched)_[0-9a-f]{8}$')"
     "select id, exists (select from pg_catalog.pg_stat_activity"
     "         where application_name = 'walter: ' || id || ' stream')"
     "    or exists (select from pg_catalog.pg_replication_slots"

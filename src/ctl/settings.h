@@ -10,7 +10,13 @@
 
 #include "decoder.h"
 
-typedef enum { COMMAND_PERFORM = 0, COMMAND_CLEANUP, COMMAND_HELP, COMMAND_VERSION } Command;
+typedef enum {
+    COMMAND_PERFORM = 0,
+    COMMAND_CLEANUP,
+    COMMAND_ABORT,
+    COMMAND_HELP,
+    COMMAND_VERSION
+} Command;
 
 typedef enum { OLD_SNAPSHOTS_WAIT = 0, OLD_SNAPSHOTS_IGNORE } OldSnapshots;
 
@@ -44,6 +50,8 @@ typedef struct Settings {
     Matviews matviews;
     bool set_replica_identity;         /* for the time of the run, where the table has none */
     bool allow_all_tables_publication; /* subscribers may be sent the shadow's rows */
+    const char *run;                   /* cleanup and abort: only this one; NULL = all */
+    bool restart;                      /* remove an interrupted run instead of going on with it */
     bool yes;                          /* do not ask */
 
     /* speed */
@@ -65,6 +73,8 @@ typedef struct Settings {
     int64_t lock_hold_ms;         /* budget between lock and COMMIT */
     int64_t cutover_retries;      /* 0 = no limit */
     OldSnapshots old_snapshots;
+    int64_t snapshot_max_age_s; /* the copy replaces an older snapshot, 0 = never */
+    int64_t reconnect_timeout_s; /* how long a lost server is waited for */
     int64_t slot_timeout_s; /* longest wait for running writers at slot creation, 0 = no limit */
 
     /*

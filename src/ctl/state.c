@@ -30,6 +30,7 @@ static const char SQL_PREPARE[] =
     "  former_identity text,"
     "  identity_index oid,"
     "  unfinished text[],"
+    "  facts jsonb,"
     "  started_at timestamptz not null default pg_catalog.now(),"
     "  phase_at timestamptz not null default pg_catalog.now());"
     "comment on schema walter is 'State of walter, the online ALTER TABLE tool'";
@@ -40,12 +41,13 @@ static const char SQL_IS_READY[] =
     "    on n.oid = c.relnamespace where n.nspname = 'walter' and c.relname = 'run')";
 
 /* A table of an older version, which may be another role's. */
-static const char SQL_KNOWS_UNFINISHED[] =
+static const char SQL_KNOWS_COLUMN[] =
     "select a.attnum is not null, pg_catalog.pg_has_role(c.relowner, 'usage')"
     "  from pg_catalog.pg_class c left join pg_catalog.pg_attribute a on a.attrelid = c.oid"
-    "   and a.attname = 'unfinished' where c.oid = 'walter.run'::pg_catalog.regclass";
+    "   and a.attname = $1 where c.oid = 'walter.run'::pg_catalog.regclass";
 
 static const char SQL_ADD_UNFINISHED[] = "alter table walter.run add column unfinished text[]";
+static const char SQL_ADD_FACTS[] = "alter table walter.run add column facts jsonb";
 
 static const char SQL_KNOWS_IDENTITY[] =
     "select exists (select from pg_catalog.pg_attribute where attname = 'identity_index'"
@@ -76,8 +78,15 @@ static const char SQL_TABLES[] =
     "insert into %S select w, '0/0', '0/0', 0, 0 from pg_catalog.generate_series(0, %D - 1) w;"
     /* it has no key, and may be in a publication FOR ALL TABLES */
     "alter table %S replica identity full;"
+    "create table %S (leaf oid, first_block bigint, end_block bigint not null,"
+    "                 filenode oid not null, rows bigint not null, is_whole boolean not null,"
+    "                 primary key (leaf, first_block));"
+    "create table %S (leaf oid%S, primary key (leaf%S));"
+    "create table %S (statement text not null);"
+    "alter table %S replica identity full;"
     "grant usage on schema walter to %I;"
-    "grant select, update on %S to %I";
+    "grant select, update on %S to %I;"
+    "grant select, insert, update, delete on %S, %S, %S to %I";
 
 /* What is still to be done, of row r; NULL or no array when that is nothing. */
 #define UNFINISHED "pg_catalog.to_jsonb(r)->'unfinished'"
@@ -90,7 +99,9 @@ static const char SQL_UNFINISHED[] =
     "         and l.classid = " LOCK_CLASS " and l.objid = r.original_oid and l.objsubid = 2"
     "         and l.granted and l.database = (select oid from pg_catalog.pg_database"
     "                                          where datname = pg_catalog.current_database())),"
-    "       coalesce(pg_catalog.jsonb_typeof(" UNFINISHED ") = 'array', false)"
+    "       coalesce(pg_catalog.jsonb_typeof(" UNFINISHED ") = 'array', false),"
+    "       coalesce(pg_catalog.to_jsonb(r)->'facts'->>'digest', '') <> '',"
+    "       r.system_identifier, r.timeline, r.plugin"
     "  from walter.run r where r.phase <> 'done' or pg_catalog.jsonb_typeof(" UNFINISHED
     ") = 'array'"
     " order by r.started_at";
@@ -136,31 +147,34 @@ state_names(const char *run, Arena *arena)
                       .publication = name_of("walter_", run, "", arena),
                       .fence = name_of("walter.fence_", run, "", arena),
                       .fence_name = name_of("fence_", run, "", arena),
-                      .position = name_of("walter.position_", run, "", arena)};
+                      .position = name_of("walter.position_", run, "", arena),
+                      .copied = name_of("walter.copied_", run, "", arena),
+                      .touched = name_of("walter.touched_", run, "", arena),
+                      .built = name_of("walter.built_", run, "", arena)};
 }
 
 /* Where an older table is another role's, do without. */
 static bool
-prepare_unfinished(Conn *conn, bool *keeps_unfinished, Err *err)
+prepare_column(Conn *conn, const char *column, const char *add, bool *has_it, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
-    if (!query_simple(conn, SQL_KNOWS_UNFINISHED, &rows, err))
+    if (!query_run(conn, SQL_KNOWS_COLUMN, (const char *const[]){column, NULL}, &rows, err))
         return false;
-    *keeps_unfinished = rows_bool(rows, 0, 0) || rows_bool(rows, 0, 1);
-    return rows_bool(rows, 0, 0) || !rows_bool(rows, 0, 1) ||
-           query_exec(conn, SQL_ADD_UNFINISHED, err);
+    *has_it = rows_bool(rows, 0, 0) || rows_bool(rows, 0, 1);
+    return rows_bool(rows, 0, 0) || !rows_bool(rows, 0, 1) || query_exec(conn, add, err);
 }
 
 bool
-state_prepare(Conn *conn, bool *keeps_unfinished, Err *err)
+state_prepare(Conn *conn, bool *keeps_unfinished, bool *keeps_facts, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
     if (!query_exec(conn, SQL_ONE_AT_A_TIME, err) ||
         !query_simple(conn, SQL_IS_READY, &rows, err) ||
         (!rows_bool(rows, 0, 0) && !query_exec(conn, SQL_PREPARE, err)) ||
-        !prepare_unfinished(conn, keeps_unfinished, err))
+        !prepare_column(conn, "unfinished", SQL_ADD_UNFINISHED, keeps_unfinished, err) ||
+        !prepare_column(conn, "facts", SQL_ADD_FACTS, keeps_facts, err))
         return err_wrap(err, "preparing schema walter");
     return true;
 }
@@ -202,7 +216,9 @@ state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *e
             start->statement, start->plugin);
     buf_add_text(&sql, ";");
     sql_add(&sql, SQL_TABLES, names->fence, names->fence, names->position, names->position,
-            (int64_t)start->apply_jobs, names->position, start->owner, names->position,
+            (int64_t)start->apply_jobs, names->position, names->copied, names->touched,
+            start->key_columns, start->key_names, names->built, names->built, start->owner,
+            names->position, start->owner, names->copied, names->touched, names->built,
             start->owner);
     if (!query_exec(conn, buf_text(&sql), err))
         return err_wrap(err, "recording the run");
@@ -303,6 +319,14 @@ state_set_error(Conn *control, const RunNames *names, const char *message, Err *
                      (const char *const[]){message, names->run, NULL}, NULL, err);
 }
 
+int
+position_compare(const Position *one, const Position *other)
+{
+    if (one->end_lsn != other->end_lsn)
+        return one->end_lsn < other->end_lsn ? -1 : 1;
+    return (one->ordinal > other->ordinal) - (one->ordinal < other->ordinal);
+}
+
 char *
 state_position_sql(const RunNames *names, int worker, const Position *position)
 {
@@ -318,6 +342,120 @@ state_position_sql(const RunNames *names, int worker, const Position *position)
 }
 
 bool
+state_read_positions(Conn *control, const RunNames *names, Arena *arena, Position **positions,
+                     int *count, Err *err)
+{
+    AUTO(Text) *sql = sql_build(
+        "select end_lsn, open_lsn, ordinal, changes from %S order by worker", names->position);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_simple(control, sql, &rows, err))
+        return err_wrap(err, "reading how far the run has come");
+    *count = rows_count(rows);
+    *positions = arena_alloc(arena, sizeof **positions * (size_t)(*count + 1));
+    for (int i = 0; i < *count; i++) {
+        Position *position = &(*positions)[i];
+
+        if (!lsn_parse(rows_text(rows, i, 0), &position->end_lsn) ||
+            !lsn_parse(rows_text(rows, i, 1), &position->open_lsn))
+            return err_set(err, ERR_FAILED, "table %s is damaged", names->position);
+        position->ordinal = rows_int(rows, i, 2);
+        position->changes = rows_int(rows, i, 3);
+    }
+    return *count > 0 || err_set(err, ERR_FAILED, "table %s is empty", names->position);
+}
+
+bool
+state_reset_positions(Conn *control, const RunNames *names, int count, const Position *position,
+                      Err *err)
+{
+    AUTO(Text) *update = state_position_sql(names, POSITION_OF_ALL, position);
+    AUTO(Text) *sql = sql_build(
+        "delete from %S;"
+        "insert into %S select w, '0/0', '0/0', 0, 0 from pg_catalog.generate_series(0, %D - 1) w;"
+        "%S",
+        names->position, names->position, (int64_t)count, update);
+
+    return query_exec(control, sql, err) || err_wrap(err, "storing the position");
+}
+
+bool
+state_note_facts(Conn *control, const RunNames *names, const Fact *facts, int count, Err *err)
+{
+    BUF_AUTO(list);
+    AUTO(Text) *sql = NULL;
+
+    for (int i = 0; i < count; i++)
+        sql_add(&list, "%S%L, %L::text", i == 0 ? "" : ", ", facts[i].name, facts[i].value);
+    sql = sql_build("update walter.run set facts = coalesce(facts, '{}') ||"
+                    " pg_catalog.jsonb_build_object(%S) where run = %L",
+                    buf_text(&list), names->run);
+    return query_exec(control, sql, err) || err_wrap(err, "noting facts of the run");
+}
+
+bool
+state_read_facts(Conn *control, const RunNames *names, Rows **rows, Err *err)
+{
+    return query_run(control,
+                     "select f.key, coalesce(f.value, '') from walter.run r,"
+                     "       pg_catalog.jsonb_each_text(r.facts) f where r.run = $1",
+                     (const char *const[]){names->run, NULL}, rows, err) ||
+           err_wrap(err, "reading facts of the run");
+}
+
+const char *
+state_fact(const Rows *rows, const char *name)
+{
+    for (int i = 0; i < rows_count(rows); i++)
+        if (strcmp(rows_text(rows, i, 0), name) == 0)
+            return rows_text(rows, i, 1);
+    return "";
+}
+
+char *
+state_built_sql(const RunNames *names, const char *statement)
+{
+    return sql_build("%S; insert into %S values (%L)", statement, names->built, statement);
+}
+
+bool
+state_ask_abort(Conn *control, const RunNames *names, Err *err)
+{
+    const Fact wish = {"wish", "abort"};
+
+    return state_note_facts(control, names, &wish, 1, err);
+}
+
+bool
+state_is_abort_asked(Conn *control, const RunNames *names, bool *asked, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(control,
+                   "select coalesce(pg_catalog.to_jsonb(r)->'facts'->>'wish', '') = 'abort'"
+                   "  from walter.run r where run = $1",
+                   (const char *const[]){names->run, NULL}, &rows, err))
+        return err_wrap(err, "reading walter.run");
+    *asked = rows_count(rows) == 1 && rows_bool(rows, 0, 0);
+    return true;
+}
+
+bool
+state_check_server(Conn *control, const RunRecord *record, bool *same, Err *err)
+{
+    AUTO(Text) *timeline = mem_format("%d", record->timeline);
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(control,
+                   "select s.system_identifier::text = $1 and c.timeline_id = $2::integer"
+                   "  from pg_catalog.pg_control_system() s, pg_catalog.pg_control_checkpoint() c",
+                   (const char *const[]){record->system_identifier, timeline, NULL}, &rows, err))
+        return err_wrap(err, "reading the server's identity");
+    *same = rows_bool(rows, 0, 0);
+    return true;
+}
+
+bool
 state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err)
 {
     AUTO(Text) *sql = sql_build("update %S set marker = %D", names->fence, marker);
@@ -325,6 +463,32 @@ state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err
     if (!query_exec(control, sql, err))
         return err_wrap(err, "writing the fence");
     return true;
+}
+
+static const char *
+keep(Arena *arena, const char *text)
+{
+    return text == NULL ? NULL : arena_copy(arena, text, strlen(text));
+}
+
+static void
+read_record(const Rows *rows, int row, Arena *arena, RunRecord *run)
+{
+    *run = (RunRecord){.names = state_names(rows_text(rows, row, 0), arena),
+                       .phase = keep(arena, rows_text(rows, row, 1)),
+                       .original_oid = (uint32_t)rows_int(rows, row, 2),
+                       .shadow_oid = (uint32_t)rows_int(rows, row, 3),
+                       .table = keep(arena, rows_text(rows, row, 4)),
+                       .started_at = keep(arena, rows_text(rows, row, 5)),
+                       .statement = keep(arena, rows_text(rows, row, 6)),
+                       .alive = rows_bool(rows, row, 8),
+                       .is_unfinished = rows_bool(rows, row, 9),
+                       .is_resumable = rows_bool(rows, row, 10),
+                       .system_identifier = keep(arena, rows_text(rows, row, 11)),
+                       .timeline = (int)rows_int(rows, row, 12),
+                       .plugin = keep(arena, rows_text(rows, row, 13))};
+    if (rows_text(rows, row, 7)[0] != '\0')
+        run->former_identity = keep(arena, rows_text(rows, row, 7));
 }
 
 bool
@@ -342,22 +506,8 @@ state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,
     if (!query_simple(control, SQL_UNFINISHED, &rows, err))
         return err_wrap(err, "reading walter.run");
     *runs = arena_alloc(arena, sizeof **runs * (size_t)(rows_count(rows) + 1));
-    for (int i = 0; i < rows_count(rows); i++) {
-        RunRecord *run = &(*runs)[i];
-
-        run->names = state_names(rows_text(rows, i, 0), arena);
-        run->phase = arena_copy(arena, rows_text(rows, i, 1), strlen(rows_text(rows, i, 1)));
-        run->original_oid = (uint32_t)rows_int(rows, i, 2);
-        run->shadow_oid = (uint32_t)rows_int(rows, i, 3);
-        run->table = arena_copy(arena, rows_text(rows, i, 4), strlen(rows_text(rows, i, 4)));
-        run->started_at = arena_copy(arena, rows_text(rows, i, 5), strlen(rows_text(rows, i, 5)));
-        run->statement = arena_copy(arena, rows_text(rows, i, 6), strlen(rows_text(rows, i, 6)));
-        if (rows_text(rows, i, 7)[0] != '\0')
-            run->former_identity =
-                arena_copy(arena, rows_text(rows, i, 7), strlen(rows_text(rows, i, 7)));
-        run->alive = rows_bool(rows, i, 8);
-        run->is_unfinished = rows_bool(rows, i, 9);
-    }
+    for (int i = 0; i < rows_count(rows); i++)
+        read_record(rows, i, arena, &(*runs)[i]);
     *count = rows_count(rows);
     return true;
 }
@@ -385,9 +535,8 @@ bool
 state_end_run(Conn *control, const RunNames *names, bool forget, Err *err)
 {
     AUTO(Text) *sql =
-        sql_build("begin; drop table if exists %S; drop table if exists %S;"
-                  "%S where run = %L; commit",
-                  names->fence, names->position,
+        sql_build("begin; drop table if exists %S, %S, %S, %S, %S; %S where run = %L; commit",
+                  names->fence, names->position, names->copied, names->touched, names->built,
                   forget ? "delete from walter.run"
                          : "update walter.run set phase = 'done', phase_at = pg_catalog.now()",
                   names->run);

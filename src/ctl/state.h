@@ -30,6 +30,9 @@ typedef struct RunNames {
     const char *fence;         /* walter.fence_<run>, qualified */
     const char *fence_name;    /* fence_<run> */
     const char *position;      /* walter.position_<run>, qualified */
+    const char *copied;        /* walter.copied_<run>: blocks that are copied */
+    const char *touched;       /* walter.touched_<run>: keys whose rows are to be copied anew */
+    const char *built;         /* walter.built_<run>: statements of the index phase that are done */
 } RunNames;
 
 /* The names that belong to a run id, in `arena`. */
@@ -45,6 +48,10 @@ typedef struct RunRecord {
     const char *started_at;
     const char *statement;
     const char *former_identity; /* replica identity to be restored, or NULL */
+    const char *system_identifier;
+    const char *plugin;
+    int timeline;
+    bool is_resumable;           /* its facts are noted: it had got as far as the copy */
     bool alive;                  /* a session holds the run's advisory lock */
     bool is_unfinished;          /* something is left of what was to be done after the swap */
 } RunRecord;
@@ -52,9 +59,10 @@ typedef struct RunRecord {
 /*
  * Create schema walter and walter.run where they do not exist, in the transaction that the caller
  * has open: a run that is refused leaves not even these.  Preflight has checked the privileges.
- * *keeps_unfinished: can the row say what is still to be done after the swap?
+ * *keeps_unfinished: can the row say what is still to be done after the swap?  *keeps_facts: can it
+ * hold what a run needs to be resumed?
  */
-NODISCARD bool state_prepare(Conn *conn, bool *keeps_unfinished, Err *err);
+NODISCARD bool state_prepare(Conn *conn, bool *keeps_unfinished, bool *keeps_facts, Err *err);
 
 /*
  * Take the session-level advisory lock on the table: the run's life sign, and what keeps a second
@@ -73,10 +81,12 @@ typedef struct RunStart {
     const char *statement;
     const char *plugin;
     int apply_jobs; /* sessions that apply, each with a position of its own */
+    const char *key_columns; /* SQL: the original's key columns with their types, ", " before each */
+    const char *key_names;   /* the same without types */
 } RunStart;
 
 /*
- * Insert the run's row, and create its fence and position tables.  The caller has a transaction
+ * Insert the run's row, and create its helper tables.  The caller has a transaction
  * open, in which it also creates the shadow: either all of it exists or nothing.
  */
 NODISCARD bool state_start_run(Conn *conn, const RunNames *names, const RunStart *start, Err *err);
@@ -117,6 +127,34 @@ NODISCARD bool state_read_todo(Conn *control, const RunNames *names, Arena *aren
 /* Note why the run failed. */
 NODISCARD bool state_set_error(Conn *control, const RunNames *names, const char *message, Err *err);
 
+/*
+ * Facts: what a later process must know, or find unchanged, to go on with the run; named texts in the
+ * row.  Noting one that is there replaces it.
+ */
+typedef struct Fact {
+    const char *name;
+    const char *value;
+} Fact;
+NODISCARD bool state_note_facts(Conn *control, const RunNames *names, const Fact *facts, int count,
+                                Err *err);
+
+/* All facts of the run; *rows is new.  The text of one of them: "" when it was not noted. */
+NODISCARD bool state_read_facts(Conn *control, const RunNames *names, Rows **rows, Err *err);
+const char *state_fact(const Rows *rows, const char *name);
+
+/*
+ * The statement and a note, in walter.built_<run>, that it was done: together they are one
+ * transaction.  New text, free().
+ */
+char *state_built_sql(const RunNames *names, const char *statement);
+
+/* Ask whoever works on the run to end it and remove all of it; was that asked? */
+NODISCARD bool state_ask_abort(Conn *control, const RunNames *names, Err *err);
+NODISCARD bool state_is_abort_asked(Conn *control, const RunNames *names, bool *asked, Err *err);
+
+/* Is this the server, and the history of it, that the run was begun on? */
+NODISCARD bool state_check_server(Conn *control, const RunRecord *record, bool *same, Err *err);
+
 /* How far apply has come; part of the batch's transaction. */
 typedef struct Position {
     Lsn end_lsn;     /* end of the last transaction that was applied completely */
@@ -125,11 +163,22 @@ typedef struct Position {
     int64_t changes; /* changes applied in all */
 } Position;
 
+/* Negative, 0 or positive: which is further. */
+int position_compare(const Position *one, const Position *other);
+
 /* A batch that was not divided reaches one position for all sessions that apply. */
 enum { POSITION_OF_ALL = -1 };
 
 /* The UPDATE that stores the position of one of them, counted from 0.  New text, free(). */
 char *state_position_sql(const RunNames *names, int worker, const Position *position);
+
+/* All positions of the run, that of apply's own session first.  *positions is in `arena`. */
+NODISCARD bool state_read_positions(Conn *control, const RunNames *names, Arena *arena,
+                                    Position **positions, int *count, Err *err);
+
+/* Store one position for each of so many sessions. */
+NODISCARD bool state_reset_positions(Conn *control, const RunNames *names, int count,
+                                     const Position *position, Err *err);
 
 /* Write a marker into the fence table (committed, WAL flushed). */
 NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err);
@@ -142,7 +191,7 @@ NODISCARD bool state_list_unfinished(Conn *control, Arena *arena, RunRecord **ru
 NODISCARD bool state_read_phase(Conn *control, const RunNames *names, Arena *arena,
                                 const char **phase, Err *err);
 
-/* Drop the run's fence and position tables; `forget` also deletes its row. */
+/* Drop the run's helper tables; `forget` also deletes its row. */
 NODISCARD bool state_end_run(Conn *control, const RunNames *names, bool forget, Err *err);
 
 #endif

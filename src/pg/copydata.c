@@ -72,3 +72,68 @@ copydata_is_row(const char *data, int len)
     return (len != sizeof TRAILER && len != sizeof HEADER + sizeof TRAILER) ||
            memcmp(data + len - sizeof TRAILER, TRAILER, sizeof TRAILER) != 0;
 }
+
+/* Wait until `conn` takes more. */
+static bool
+wait_until_taken(Conn *conn, Err *err)
+{
+    while (copydata_is_full(conn)) {
+        if (conn_is_lost(conn))
+            return conn_explain_loss(conn, err);
+        if (!loop_turn(conn_loop(conn), INT64_MAX / 2, err))
+            return false;
+    }
+    return true;
+}
+
+/* Hand one message of a COPY on to the other; *end says that it was the last. */
+static bool
+pass_on(Conn *from, Conn *to, bool *end, Err *err)
+{
+    CopyDataRead what;
+    char *data;
+    int len;
+    bool full;
+    bool ok;
+
+    if (!copydata_read(from, &what, &data, &len, err))
+        return false;
+    *end = what == COPYDATA_END;
+    if (what == COPYDATA_WAIT)
+        return loop_turn(conn_loop(from), INT64_MAX / 2, err);
+    if (what == COPYDATA_END)
+        return true;
+    ok = copydata_write(to, data, len, &full, err);
+    copydata_free(data);
+    return ok && wait_until_taken(to, err);
+}
+
+/* Both ends finish; the receiving one says how many rows there were. */
+static bool
+end_pipe(Conn *to, int64_t *count, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!copydata_end(to, NULL, err) || !query_finish(to, &rows, err))
+        return false;
+    if (count != NULL)
+        *count = rows_affected(rows);
+    return true;
+}
+
+bool
+copydata_pipe(Conn *from, const char *out, Conn *to, const char *in, int64_t *rows, Err *err)
+{
+    Err ignored = {0};
+    bool end = false;
+
+    if (!query_exec(from, out, err) || !query_exec(to, in, err))
+        return false;
+    while (!end && pass_on(from, to, &end, err))
+        ;
+    if (end && query_finish(from, NULL, err))
+        return end_pipe(to, rows, err);
+    if (copydata_end(to, "the other end has failed", &ignored) && query_finish(to, NULL, &ignored))
+        err_clear(&ignored);
+    return false;
+}

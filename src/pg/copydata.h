@@ -38,6 +38,14 @@ bool copydata_is_full(Conn *conn);
  */
 NODISCARD bool copydata_end(Conn *conn, const char *failure, Err *err);
 
+/*
+ * Two COPY statements, the output of `out` on `from` being the input of `in` on `to`; turns the loop
+ * until both are done.  Each may have other statements before it.  *rows (may be NULL): how many went
+ * over.
+ */
+NODISCARD bool copydata_pipe(Conn *from, const char *out, Conn *to, const char *in, int64_t *rows,
+                             Err *err);
+
 /* Append what a COPY IN in binary begins with. */
 void copydata_add_header(Buf *buf);
 

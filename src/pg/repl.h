@@ -12,9 +12,11 @@
 
 /*
  * Send CREATE_REPLICATION_SLOT ... EXPORT_SNAPSHOT; it waits for running writers, possibly long.
- * Then query_is_done / repl_finish_slot.  The snapshot lives until the next command on `conn`.
+ * Then query_is_done / repl_finish_slot.  The snapshot lives until the next command on `conn`; a
+ * temporary slot goes with the session.
  */
-NODISCARD bool repl_send_create_slot(Conn *conn, const char *slot, Plugin plugin, Err *err);
+NODISCARD bool repl_send_create_slot(Conn *conn, const char *slot, Plugin plugin, bool temporary,
+                                     Err *err);
 
 /*
  * The answer: the consistent point and the exported snapshot's name (new, free()).

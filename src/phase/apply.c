@@ -8,35 +8,34 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
-#include "phase/batch.h"
-#include "phase/stage.h"
-#include "phase/workers.h"
+#include "phase/apply_internal.h"
 
 /* Shorter stretches between changes of the key are not worth a round of statements. */
 enum { COALESCE_MIN = 500, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
+/* While there is nothing to apply, the position is stored each time that so much WAL has gone by. */
+static const Lsn IDLE_STEP_BYTES = INT64_C(1024) * 1024;
 
-struct Apply {
-    Migration *run;
-    Conn *conn;
-    Conn *holder;        /* see apply_batch */
-    int64_t deadline_us; /* of a drain under the lock, 0 = no hurry */
-    Stream *stream;
-    BatchReader *reader;
-    Batch *now;   /* the batch that is applied */
-    Batch *ahead; /* the one behind it, read while the server applies ... */
-    bool has_ahead;
-    int leaf; /* which one is worked on */
-    Stage *stage;
-    Workers *workers; /* NULL = none */
-    bool alone;       /* the batch is tried again, without them */
-    RowKey key;
-    bool hashable;        /* equal keys have equal bytes */
-    Cursor done;          /* applied */
-    Lsn committed_lsn;    /* end of the last transaction whose changes are all committed */
-    bool in_transaction;  /* batches wait for the end of the application's transaction */
-    bool *until_truncate; /* per leaf: its shadow is wrong until a TRUNCATE comes */
-    int64_t last_marker;
-};
+/* Sessions that share the changes may have come to two positions: begin at the first one. */
+static void
+begin_at(Apply *apply)
+{
+    const Migration *run = apply->run;
+    Position least = run->positions[0];
+    bool differ = false;
+
+    for (int i = 1; i < run->position_count; i++) {
+        const Position *other = &run->positions[i];
+
+        differ = differ || position_compare(other, &least) != 0;
+        if (position_compare(other, &least) < 0)
+            least = *other;
+    }
+    if (differ)
+        batch_resume_divided(apply->reader, run->positions, run->position_count);
+    apply->done.position = least;
+    apply->committed_lsn = least.end_lsn;
+    apply->run->counters.changes_applied = least.changes;
+}
 
 Apply *
 apply_open(Migration *run, Stream *stream, Err *err)
@@ -54,8 +53,7 @@ apply_open(Migration *run, Stream *stream, Err *err)
     apply->reader = batch_reader_new(run, stream_queue(stream));
     apply->now = mem_new(1, sizeof *apply->now);
     apply->ahead = mem_new(1, sizeof *apply->ahead);
-    apply->done.position.end_lsn = run->consistent_lsn;
-    apply->committed_lsn = run->consistent_lsn;
+    begin_at(apply);
     apply->conn = migration_connect_owner(run, run->binary_stream ? CONN_EXPRESSIONS : CONN_SQL,
                                           "apply", err);
     if (apply->conn != NULL)
@@ -419,6 +417,7 @@ bool
 apply_batch(Apply *apply, Conn *holder, Err *err)
 {
     Queue *queue = stream_queue(apply->stream);
+    bool writes;
 
     if (!has_work(apply))
         return true;
@@ -426,18 +425,39 @@ apply_batch(Apply *apply, Conn *holder, Err *err)
     if (!take_batch(apply, err))
         return false;
     queue_mark(queue);
-    if ((apply->now->count > 0 || (apply->in_transaction && !must_stay_open(apply))) &&
-        !write_batch(apply, err)) {
+    writes = apply->now->count > 0 || (apply->in_transaction && !must_stay_open(apply));
+    if (writes && !write_batch(apply, err)) {
         read_again(apply); /* the decoder only caches relations */
         return false;
     }
     apply->done = apply->now->end;
     apply->run->counters.changes_applied = apply->done.position.changes;
     queue_release_marked(queue);
-    if (!apply->in_transaction)
+    /* what has no change of ours is not stored for its own sake; see apply_note_idle */
+    if (writes && !apply->in_transaction)
         apply->committed_lsn = apply->done.position.end_lsn;
     stream_set_applied(apply->stream, apply->committed_lsn,
                        !apply->done.is_open && !apply->in_transaction);
+    return true;
+}
+
+bool
+apply_note_idle(Apply *apply, Err *err)
+{
+    Position position = apply->done.position;
+    AUTO(Text) *sql = NULL;
+    Lsn idle_lsn = stream_idle_lsn(apply->stream);
+
+    if (apply->done.is_open || apply->in_transaction || has_work(apply) ||
+        idle_lsn < apply->committed_lsn + IDLE_STEP_BYTES)
+        return true;
+    position.end_lsn = idle_lsn;
+    sql = state_position_sql(&apply->run->names, POSITION_OF_ALL, &position);
+    if (!query_exec(apply->run->control, sql, err))
+        return err_wrap(err, "storing the position");
+    apply->done.position = position;
+    apply->committed_lsn = idle_lsn;
+    stream_set_applied(apply->stream, idle_lsn, true);
     return true;
 }
 
@@ -518,6 +538,12 @@ void
 apply_expect_truncate(Apply *apply, int leaf)
 {
     apply->until_truncate[leaf] = true;
+}
+
+void
+apply_expect_no_truncate(Apply *apply, int leaf)
+{
+    apply->until_truncate[leaf] = false;
 }
 
 bool

@@ -22,6 +22,29 @@ void apply_close(Apply *apply);
  */
 NODISCARD bool apply_batch(Apply *apply, Conn *holder, Err *err);
 
+/*
+ * Where the server has been sending nothing for us, store how far that is, so that it may forget the
+ * WAL before.  Does something only after a megabyte or so; to be called now and then.
+ */
+NODISCARD bool apply_note_idle(Apply *apply, Err *err);
+
+/*
+ * Instead of applying what the transactions before `until_lsn` (by the place of their commit record)
+ * have changed, remove the rows in question from the shadow and note their keys in
+ * walter.touched_<run>: all of it with the position, batch by batch.  *truncated, per leaf: set to
+ * true where a TRUNCATE came; that leaf's shadow is empty then, and what was copied before is gone.
+ * Returns when all of them are done, and waits for that.  Only while the rows are being copied.
+ * In touch.c.
+ */
+NODISCARD bool apply_touch(Apply *apply, Lsn until_lsn, bool *truncated, Err *err);
+
+/*
+ * The same for the rows whose keys `query` gives, on `from` in an open transaction of it; `also` is
+ * run in the same transaction of ours.  In touch.c.
+ */
+NODISCARD bool apply_forget(Apply *apply, int leaf, Conn *from, const char *query, const char *also,
+                            Err *err);
+
 /* Changes received and not yet committed. */
 int64_t apply_outstanding(const Apply *apply);
 
@@ -49,6 +72,9 @@ NODISCARD bool apply_meanwhile(Apply *apply, Conn *conn, int64_t until_us, Err *
  * stream, its changes cannot be applied, and without one the tables have diverged.
  */
 void apply_expect_truncate(Apply *apply, int leaf);
+
+/* It has come. */
+void apply_expect_no_truncate(Apply *apply, int leaf);
 
 /* What has been applied. */
 const Position *apply_position(const Apply *apply);

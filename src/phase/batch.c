@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "phase/workers.h"
+
 /* A batch ends at this many bytes of messages, or of what they became, whatever their number. */
 static const size_t BATCH_BYTES = 8UL * 1024 * 1024;
 static const size_t DECODED_BYTES = 16UL * 1024 * 1024;
@@ -13,6 +15,10 @@ struct BatchReader {
     Queue *queue;
     Decoder *decoder;
     DecoderTable *tables; /* those of the leaves, and the fence */
+    Lsn until_lsn;        /* see batch_stop_at */
+    bool has_stopped;
+    const Position *positions; /* see batch_resume_divided; NULL = one for all */
+    int position_count;
 };
 
 static void
@@ -74,6 +80,26 @@ arrange(const BatchReader *reader, Arena *arena, const int *order, const Datum *
     return arranged;
 }
 
+/* Is the change that stands at `ordinal` of the open transaction before a position, or at it? */
+static bool
+is_covered(const Position *position, const Position *at)
+{
+    return at->open_lsn < position->end_lsn ||
+           (at->open_lsn == position->open_lsn && at->ordinal <= position->ordinal);
+}
+
+/* Has the session that the row belongs to applied the change before the run was interrupted? */
+static bool
+is_applied(const BatchReader *reader, const Change *change, const Position *at)
+{
+    const TableShape *original = &reader->run->original;
+    const RowKey key = {original->key, original->key_count, original->column_count};
+    const Datum *row = coalesce_old_key(change);
+
+    return reader->positions != NULL && change->kind != CHANGE_TRUNCATE &&
+           is_covered(&reader->positions[workers_of_row(row, &key, reader->position_count)], at);
+}
+
 /* A change of a leaf, unless it is applied already. */
 static void
 take_leaf_change(const BatchReader *reader, Batch *batch, const Change *change, int leaf)
@@ -83,7 +109,7 @@ take_leaf_change(const BatchReader *reader, Batch *batch, const Change *change, 
     Change arranged = *change;
 
     next->position.ordinal++;
-    if (next->position.ordinal <= next->skip)
+    if (next->position.ordinal <= next->skip || is_applied(reader, change, &next->position))
         return;
     arranged.table = leaf;
     arranged.new_row = arrange(reader, batch->arena, order, change->new_row);
@@ -224,6 +250,33 @@ begin(Batch *batch, const Cursor *from)
         batch->xids[batch->xid_count++] = from->xid;
 }
 
+static bool
+must_stop(const BatchReader *reader, const Change *change)
+{
+    return reader->until_lsn != LSN_INVALID && change->kind == CHANGE_BEGIN &&
+           change->commit_lsn >= reader->until_lsn;
+}
+
+void
+batch_stop_at(BatchReader *reader, Lsn until_lsn)
+{
+    reader->until_lsn = until_lsn;
+    reader->has_stopped = false;
+}
+
+bool
+batch_has_stopped(const BatchReader *reader)
+{
+    return reader->has_stopped;
+}
+
+void
+batch_resume_divided(BatchReader *reader, const Position *positions, int count)
+{
+    reader->positions = positions;
+    reader->position_count = count;
+}
+
 bool
 batch_read(BatchReader *reader, Batch *batch, const Cursor *from, int64_t limit, Err *err)
 {
@@ -231,6 +284,7 @@ batch_read(BatchReader *reader, Batch *batch, const Cursor *from, int64_t limit,
     QueueRecord record;
 
     begin(batch, from);
+    reader->has_stopped = false;
     if (!queue_load(reader->queue, err))
         return false;
     while (has_room(batch, limit, bytes) && queue_read(reader->queue, &record)) {
@@ -239,6 +293,11 @@ batch_read(BatchReader *reader, Batch *batch, const Cursor *from, int64_t limit,
         if (!decoder_read(reader->decoder, record.bytes, record.len, record.wal_end_lsn,
                           batch->arena, &change, err))
             return err_wrap(err, "decoding the stream");
+        if (must_stop(reader, &change)) {
+            queue_unread_last(reader->queue);
+            reader->has_stopped = true;
+            break;
+        }
         take_change(reader, batch, &change);
         bytes += record.len;
     }

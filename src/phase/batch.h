@@ -49,4 +49,19 @@ void batch_reader_free(BatchReader *reader);
 NODISCARD bool batch_read(BatchReader *reader, Batch *batch, const Cursor *from, int64_t limit,
                           Err *err);
 
+/*
+ * From here on stop before the first transaction whose commit record is at `until_lsn` or behind it;
+ * LSN_INVALID = go on to the end.
+ */
+void batch_stop_at(BatchReader *reader, Lsn until_lsn);
+
+/* Was there such a transaction?  All before it have been read then. */
+bool batch_has_stopped(const BatchReader *reader);
+
+/*
+ * Sessions that share the changes have come to different positions, of which reading begins at the
+ * least: leave out what a row's own session has applied.  `positions` is borrowed, one per session.
+ */
+void batch_resume_divided(BatchReader *reader, const Position *positions, int count);
+
 #endif

@@ -17,16 +17,18 @@
 #include "phase/apply.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
+#include "phase/renewal.h"
+#include "phase/resume.h"
+#include "phase/slotwait.h"
 #include "phase/stream.h"
 
-static const int64_t FIRST_REPORT_US = 1000000;
 static const int64_t REPORT_INTERVAL_US = 10 * INT64_C(1000000);
 
-/* The slot's wait, between enter and the last step. */
+/* What is waited for, between enter and the last step. */
 struct Capture {
-    Conn *conn;
+    SlotWait wait; /* a slot */
     int64_t started_us;
-    int64_t reported_us;
+    int64_t reported_us; /* the last word on who keeps us from the table */
 };
 
 /*
@@ -140,131 +142,14 @@ prepare_table(Migration *run, Err *err)
     return true;
 }
 
-bool
-capture_enter(Migration *run, Err *err)
-{
-    Capture *capture = mem_new(1, sizeof *capture);
-
-    run->capture = capture;
-    capture->started_us = clock_now_us();
-    if (!prepare_table(run, err))
-        return false;
-    capture->reported_us = clock_now_us() - REPORT_INTERVAL_US + FIRST_REPORT_US;
-    capture->conn = migration_connect(run, CONN_REPLICATION, "stream", err);
-    return capture->conn != NULL &&
-           repl_send_create_slot(capture->conn, run->names.slot, run->settings->plugin, err);
-}
-
 void
 capture_leave(Migration *run)
 {
     if (run->capture == NULL)
         return;
-    conn_close(run->capture->conn);
+    slotwait_done(&run->capture->wait);
     free(run->capture);
     run->capture = NULL;
-}
-
-/*
- * Say which transactions the slot waits for.  Only the first is visible as a lock, all of them by
- * their xid; the sessions of other roles show no more than that.
- */
-static bool
-report_wait(Migration *run, Err *err)
-{
-    static const char SQL[] =
-        "select pg_catalog.format('pid %s, database %s, user %s%s', pid, datname, usename,"
-        "         case when xact_start is not null then pg_catalog.format("
-        "           ', %s, open for %s s: %s', state, pg_catalog.round(extract(epoch from"
-        "           pg_catalog.clock_timestamp() - xact_start)),"
-        "           pg_catalog.left(pg_catalog.regexp_replace(query, '\\s+', ' ', 'g'), 80)) end)"
-        "  from pg_catalog.pg_stat_activity where backend_xid is not null"
-        "   and pid <> pg_catalog.pg_backend_pid()"
-        " union all"
-        " select pg_catalog.format('prepared transaction %L, database %s, owner %s, since %s', gid,"
-        "         database, owner, pg_catalog.to_char(prepared, 'YYYY-MM-DD HH24:MI:SS'))"
-        "  from pg_catalog.pg_prepared_xacts";
-    AUTO(Rows) *rows = NULL;
-
-    if (!query_simple(run->control, SQL, &rows, err))
-        return false;
-    log_info("the replication slot waits for every transaction of the whole server that was writing"
-             " when it began; there are %d now",
-             rows_count(rows));
-    for (int i = 0; i < rows_count(rows) && i < 10; i++)
-        log_info("  %s", rows_text(rows, i, 0));
-    return true;
-}
-
-static bool
-give_up(Migration *run, Err *err)
-{
-    if (!report_wait(run, err))
-        return false;
-    err_set(err, ERR_CUTOVER, "the replication slot was not ready after %lld s",
-            (long long)run->settings->slot_timeout_s);
-    return err_hint(err, "A replication slot needs every transaction that writes anywhere in the "
-                         "server to end once.  End the ones listed above, or raise "
-                         "--slot-timeout.");
-}
-
-/*
- * A transaction that the snapshot counts as finished may not be marked so yet.  Whoever reads its
- * rows before it is takes it for one that has failed, and marks the rows so, for everybody and for
- * good.  So nothing is read until all these transactions are seen to have ended: they lie below the
- * current snapshot's xmax - what is not below it may be running - and are not listed as running.
- *
- * The snapshot is taken apart as text, because a slot's may have an xmin beyond its xmax, which
- * pg_snapshot does not accept.
- */
-static bool
-wait_until_settled(Migration *run, const char *snapshot, Err *err)
-{
-    static const char SQL[] =
-        "with slot as ("
-        "  select pg_catalog.split_part($1, ':', 1)::pg_catalog.xid8 as xmin,"
-        "         pg_catalog.split_part($1, ':', 2)::pg_catalog.xid8 as xmax,"
-        "         pg_catalog.string_to_array(pg_catalog.split_part($1, ':', 3), ',') as xip,"
-        "         pg_catalog.pg_current_snapshot() as now)"
-        "select pg_catalog.pg_snapshot_xmax(now) >= xmin and pg_catalog.pg_snapshot_xmax(now) >= "
-        "xmax"
-        "   and not exists (select from pg_catalog.pg_snapshot_xip(now) x"
-        "         where x < xmin or (x < xmax and x::text <> all (xip)))"
-        "  from slot";
-
-    for (;;) {
-        AUTO(Rows) *rows = NULL;
-
-        if (!query_one(run->control, SQL, (const char *const[]){snapshot, NULL}, &rows, err))
-            return err_wrap(err, "waiting for the slot's snapshot to settle");
-        if (rows_bool(rows, 0, 0))
-            return true;
-        if (!loop_pause(run->loop, 10000, err))
-            return false;
-    }
-}
-
-/*
- * The keeper holds the slot's snapshot and exports it anew, so the slot's own session is free to
- * stream.  It takes no lock.
- */
-static bool
-open_keeper(Migration *run, const char *slot_snapshot, Err *err)
-{
-    AUTO(Text) *sql = sql_build("begin isolation level repeatable read read only;"
-                                "set transaction snapshot %L",
-                                slot_snapshot);
-    AUTO(Rows) *rows = NULL;
-
-    run->keeper = migration_connect(run, CONN_SQL, "keeper", err);
-    if (run->keeper == NULL || !query_exec(run->keeper, sql, err) ||
-        !query_one(run->keeper,
-                   "select pg_catalog.pg_export_snapshot(),"
-                   "       pg_catalog.pg_current_snapshot()",
-                   NULL, &rows, err))
-        return err_wrap(err, "keeping the slot's snapshot");
-    run->snapshot = arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
-    return wait_until_settled(run, rows_text(rows, 0, 1), err);
 }
 
 static bool
@@ -280,8 +165,21 @@ uses_floating_numbers(const Migration *run)
     return false;
 }
 
+/* Sessions that share the changes may have come to different places; the first of them. */
+static Lsn
+first_lsn(const Migration *run)
+{
+    Lsn first = run->positions[0].end_lsn;
+
+    for (int i = 1; i < run->position_count; i++)
+        if (run->positions[i].end_lsn < first)
+            first = run->positions[i].end_lsn;
+    return first;
+}
+
+/* `conn` is taken. */
 static bool
-open_stream(Migration *run, Err *err)
+open_stream(Migration *run, Conn *conn, Err *err)
 {
     BUF_AUTO(tables);
     ReplStart start = {.slot = run->names.slot,
@@ -289,14 +187,13 @@ open_stream(Migration *run, Err *err)
                        .publication = run->names.publication,
                        .binary = run->binary_stream,
                        .numeric_as_string = uses_floating_numbers(run),
-                       .from_lsn = run->consistent_lsn};
+                       .from_lsn = first_lsn(run)};
 
     for (int i = 0; i < run->leaf_count; i++)
         repl_add_table(&tables, run->leaves[i].schema, run->leaves[i].name);
     repl_add_table(&tables, "walter", run->names.fence_name);
     start.tables = buf_text(&tables);
-    run->stream = stream_open(run->capture->conn, &start, run->spool, err);
-    run->capture->conn = NULL;
+    run->stream = stream_open(conn, &start, run->spool, err);
     run->spool = NULL;
     if (run->stream == NULL && run->settings->plugin == PLUGIN_WAL2JSON &&
         start.numeric_as_string && strstr(err->message, "numeric-data-types") != NULL) {
@@ -329,39 +226,104 @@ check_asynchronous(Migration *run, Err *err)
     return true;
 }
 
+/* From here on changes are received.  `conn` is taken. */
 static bool
-begin_streaming(Migration *run, Err *err)
+begin_streaming(Migration *run, Conn *conn, Err *err)
 {
-    AUTO(Text) *snapshot = NULL;
-    char lsn[LSN_TEXT_SIZE];
-
-    if (!repl_finish_slot(run->capture->conn, &run->consistent_lsn, &snapshot, err) ||
-        !open_keeper(run, snapshot, err) || !open_stream(run, err) ||
-        !check_asynchronous(run, err) || !migration_check_definition(run, run->control, err))
+    if (!open_stream(run, conn, err) || !check_asynchronous(run, err) ||
+        !migration_check_definition(run, run->control, err))
         return false;
     run->apply = apply_open(run, run->stream, err);
-    if (run->apply == NULL)
+    return run->apply != NULL;
+}
+
+/* All sessions that apply begin where the snapshot belongs. */
+static bool
+begin_positions(Migration *run, Err *err)
+{
+    const Position position = {.end_lsn = run->snapshot_lsn};
+
+    run->position_count = run->settings->apply_jobs;
+    run->positions =
+        arena_alloc(run->arena, sizeof *run->positions * (size_t)run->position_count);
+    for (int i = 0; i < run->position_count; i++)
+        run->positions[i] = position;
+    return state_reset_positions(run->control, &run->names, run->position_count, &position, err);
+}
+
+static bool
+take_snapshot(Migration *run, Err *err)
+{
+    Snapshot snapshot;
+
+    if (!slotwait_take(run, &run->capture->wait, &snapshot, err))
+        return false;
+    renewal_adopt(run, &snapshot);
+    return true;
+}
+
+/* The slot of a new run is ready. */
+static bool
+begin(Migration *run, Err *err)
+{
+    Conn *conn;
+    char lsn[LSN_TEXT_SIZE];
+
+    if (!take_snapshot(run, err) || !begin_positions(run, err))
+        return false;
+    conn = run->capture->wait.conn;
+    run->capture->wait.conn = NULL;
+    if (!begin_streaming(run, conn, err) || !resume_note_facts(run, err))
         return false;
     log_info("replication slot %s is consistent at %s", run->names.slot,
-             lsn_text(run->consistent_lsn, lsn));
+             lsn_text(run->snapshot_lsn, lsn));
     return true;
+}
+
+/* The stream goes on where apply has come to; for what is not copied a newer snapshot is needed. */
+static bool
+enter_again(Migration *run, Err *err)
+{
+    Conn *conn;
+
+    if (!resume_take_slot(run, err) || !migration_check_publication(run, run->control, err))
+        return false;
+    conn = migration_connect(run, CONN_REPLICATION, "stream", err);
+    if (conn == NULL || !begin_streaming(run, conn, err))
+        return false;
+    return run->copy_is_done || slotwait_begin(run, &run->capture->wait, true, err);
+}
+
+bool
+capture_enter(Migration *run, Err *err)
+{
+    Capture *capture = mem_new(1, sizeof *capture);
+
+    run->capture = capture;
+    capture->started_us = clock_now_us();
+    if (run->record != NULL)
+        return enter_again(run, err);
+    return prepare_table(run, err) && slotwait_begin(run, &capture->wait, false, err);
+}
+
+/* One that goes on has its slot, and needs a snapshot if anything is left to copy. */
+static bool
+is_waiting(const Migration *run)
+{
+    return run->capture->wait.conn != NULL && !slotwait_is_ready(&run->capture->wait);
 }
 
 Step
 capture_step(Migration *run, Err *err)
 {
-    int64_t now_us = clock_now_us();
+    Capture *capture = run->capture;
 
-    if (query_is_done(run->capture->conn))
-        return begin_streaming(run, err) ? STEP_DONE : STEP_FAILED;
-    if (is_late(run)) {
-        (void)give_up(run, err);
-        return STEP_FAILED;
-    }
-    if (now_us - run->capture->reported_us > REPORT_INTERVAL_US) {
-        run->capture->reported_us = now_us;
-        if (!report_wait(run, err))
+    if (is_waiting(run)) {
+        if (!slotwait_report(run, &capture->wait, err))
             return STEP_FAILED;
+        return loop_turn(run->loop, clock_now_us() + 200000, err) ? STEP_MORE : STEP_FAILED;
     }
-    return loop_turn(run->loop, now_us + 200000, err) ? STEP_MORE : STEP_FAILED;
+    if (run->record == NULL)
+        return begin(run, err) ? STEP_DONE : STEP_FAILED;
+    return run->copy_is_done || take_snapshot(run, err) ? STEP_DONE : STEP_FAILED;
 }

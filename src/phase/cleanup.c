@@ -30,8 +30,8 @@ typedef struct Removal {
  * Sessions of the run that are still there: a worker of a killed process, an unread walsender, one
  * that builds an index or waits for a lock and has not noticed that nobody waits for it.
  */
-static bool
-end_sessions(Conn *conn, const RunNames *names, int spare_pid, Err *err)
+bool
+cleanup_end_sessions(Conn *conn, const RunNames *names, int spare_pid, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.count(pg_catalog.pg_terminate_backend(pid))"
@@ -177,6 +177,14 @@ drop_matviews(const Removal *removal, const RunNames *names, Err *err)
     return true;
 }
 
+bool
+cleanup_drop_matviews(Conn *conn, const ConnTarget *target, const RunNames *names, Err *err)
+{
+    const Removal removal = {.target = target, .conn = conn};
+
+    return drop_matviews(&removal, names, err);
+}
+
 /* Drop the shadow - the table with the recorded oid, wherever it is called what - unless it has
  * become the table itself. */
 static bool
@@ -230,8 +238,9 @@ remove_unrecorded(const Removal *removal, const RunNames *names, Err *err)
         "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
         " where n.nspname = $1 and c.relkind in ('r', 'p') and not c.relispartition"
         " union all"
-        " select pg_catalog.format('drop table %s', t) from pg_catalog.unnest(array[$3, $4]) t"
-        "  where pg_catalog.to_regclass(t) is not null"
+        " select pg_catalog.format('drop table walter.%I', c.relname) from pg_catalog.pg_class c"
+        "   join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        "  where n.nspname = 'walter' and c.relkind = 'r' and c.relname like '%\\_' || $3"
         " union all"
         " select pg_catalog.format('drop schema %I', nspname) from pg_catalog.pg_namespace n"
         "  where nspname = $2 and not exists (select from pg_catalog.pg_class"
@@ -240,8 +249,7 @@ remove_unrecorded(const Removal *removal, const RunNames *names, Err *err)
 
     if (!drop_matviews(removal, names, err) ||
         !query_run(removal->conn, SQL,
-                   (const char *const[]){names->shadow_schema, names->schema, names->fence,
-                                         names->position, NULL},
+                   (const char *const[]){names->shadow_schema, names->schema, names->run, NULL},
                    &rows, err))
         return false;
     for (int i = 0; i < rows_count(rows); i++)
@@ -258,7 +266,7 @@ remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *
     Err identity = {0};
     const char *phase;
 
-    if (!end_sessions(conn, names, spare_pid, err) || !drop_slot(conn, names, err) ||
+    if (!cleanup_end_sessions(conn, names, spare_pid, err) || !drop_slot(conn, names, err) ||
         !state_read_phase(conn, names, arena, &phase, err))
         return false;
     if (!run_ddl(removal, publication, err))
@@ -299,12 +307,12 @@ find_what_is_left(Conn *conn, const RunNames *names, Rows **rows, Err *err)
         /* after the swap this one holds the old table, which is the operator's */
         "      or nspname = $4 and not exists (select from pg_catalog.pg_class"
         "           where relnamespace = n.oid)"
-        "  union all select pg_catalog.format('table %s', t)"
-        "    from pg_catalog.unnest(array[$5, $6]) t"
-        "   where pg_catalog.to_regclass(t) is not null) l";
+        "  union all (select pg_catalog.format('table walter.%s', c.relname)"
+        "    from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        "   where n.nspname = 'walter' and c.relkind = 'r' and c.relname like '%\\_' || $5"
+        "   order by c.relname)) l";
     const char *const params[] = {names->slot,   names->publication, names->shadow_schema,
-                                  names->schema, names->fence,       names->position,
-                                  NULL};
+                                  names->schema, names->run,         NULL};
 
     return query_one(conn, SQL, params, rows, err);
 }
@@ -424,8 +432,8 @@ finish_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *ar
     return err->kind == ERR_NONE;
 }
 
-static bool
-clean_up_run(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *arena, Err *err)
+bool
+cleanup_finish(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena *arena, Err *err)
 {
     /* of one that is done only something that was to be done after the swap is left */
     if (strcmp(run->phase, "done") != 0) {
@@ -447,7 +455,7 @@ remove_dead(Loop *loop, const ConnTarget *target, const RunRecord *runs, int cou
     for (int i = 0; i < count; i++) {
         Err failed = {0};
 
-        if (runs[i].alive || clean_up_run(loop, target, &runs[i], arena, &failed))
+        if (runs[i].alive || cleanup_finish(loop, target, &runs[i], arena, &failed))
             continue;
         err_wrap(&failed, "cleaning up run %s%s%s", runs[i].names.run,
                  orphans_is_one(&runs[i]) ? "" : " on ", runs[i].table);
@@ -473,7 +481,8 @@ show_machinery(const RunRecord *run)
         printf("  schemas            %s, %s\n", run->names.shadow_schema, run->names.schema);
     if (run->former_identity != NULL && !is_swapped(run->phase))
         printf("  replica identity   back to %s\n", run->former_identity);
-    printf("  helper tables      %s, %s\n", run->names.fence, run->names.position);
+    printf("  helper tables      %s, %s, %s, %s, %s\n", run->names.built, run->names.copied,
+           run->names.fence, run->names.position, run->names.touched);
 }
 
 /* What has the run's names, for there is no record of what it made. */
@@ -546,7 +555,8 @@ has_unfinished(const RunRecord *runs, int count)
 
 /* All that there is to know of, and all that there is without being known of. */
 static bool
-list_runs(Conn *control, Arena *arena, RunRecord **runs, int *count, Err *err)
+list_runs(const Settings *settings, Conn *control, Arena *arena, RunRecord **runs, int *count,
+          Err *err)
 {
     RunRecord *known;
     RunRecord *orphans;
@@ -556,10 +566,14 @@ list_runs(Conn *control, Arena *arena, RunRecord **runs, int *count, Err *err)
     if (!state_list_unfinished(control, arena, &known, &known_count, err) ||
         !orphans_list(control, arena, &orphans, &orphan_count, err))
         return false;
-    *count = known_count + orphan_count;
-    *runs = arena_alloc(arena, sizeof **runs * (size_t)(*count + 1));
-    for (int i = 0; i < *count; i++)
-        (*runs)[i] = i < known_count ? known[i] : orphans[i - known_count];
+    *count = 0;
+    *runs = arena_alloc(arena, sizeof **runs * (size_t)(known_count + orphan_count + 1));
+    for (int i = 0; i < known_count + orphan_count; i++) {
+        const RunRecord *run = i < known_count ? &known[i] : &orphans[i - known_count];
+
+        if (settings->run == NULL || strcmp(settings->run, run->names.run) == 0)
+            (*runs)[(*count)++] = *run;
+    }
     return true;
 }
 
@@ -572,7 +586,7 @@ cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Aren
     int count;
     int dead;
 
-    if (control == NULL || !list_runs(control, arena, &runs, &count, err) ||
+    if (control == NULL || !list_runs(settings, control, arena, &runs, &count, err) ||
         !show_runs(control, runs, count, arena, &dead, err))
         return false;
     if (dead == 0) {

@@ -16,8 +16,12 @@
 #include "pg/sql.h"
 #include "phase/apply.h"
 #include "phase/chunks.h"
+#include "phase/copy_sql.h"
 #include "phase/others.h"
 #include "phase/pace.h"
+#include "phase/renewal.h"
+#include "phase/resume.h"
+#include "phase/slotwait.h"
 #include "phase/tree.h"
 
 /*
@@ -74,7 +78,9 @@ struct Copy {
     Pace pace;
     int restarts;
     int64_t most_open_bytes;
-    const char *outputs; /* quoted list of the shadow's columns that are written */
+    SlotWait wait;      /* for a newer snapshot */
+    int64_t renew_us;   /* when the next one is due */
+    bool is_resting;    /* no chunk begins, because the snapshot is about to be replaced */
 };
 
 static bool
@@ -159,96 +165,13 @@ say_what_comes(const Migration *run)
                  (long long)run->counters.blocks_total, run->leaf_count, copy->worker_count, how);
 }
 
-bool
-copy_enter(Migration *run, Err *err)
-{
-    Copy *copy = mem_new(1, sizeof *copy);
-    BUF_AUTO(outputs);
-
-    run->copy = copy;
-    copy->chunks = chunks_new(run);
-    copy->pace = (Pace){.max_rate = run->settings->max_rate, .nice = run->settings->nice};
-    for (int i = 0; i < run->projection.output_count; i++)
-        sql_add(&outputs, "%S%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
-    copy->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
-    if (!measure(run, copy, err) || !limit_transactions(run, copy, err))
-        return err_wrap(err, "measuring %s", run->original.qualified);
-    copy->worker_count = choose_worker_count(run, copy);
-    copy->workers = mem_new((size_t)copy->worker_count, sizeof *copy->workers);
-    for (int i = 0; i < copy->worker_count; i++)
-        if (!open_worker(run, &copy->workers[i], err))
-            return false;
-    if (!others_look(run, err))
-        return false;
-    say_what_comes(run);
-    return true;
-}
-
-void
-copy_leave(Migration *run)
-{
-    Copy *copy = run->copy;
-
-    if (copy == NULL)
-        return;
-    for (int i = 0; i < copy->worker_count; i++)
-        close_worker(&copy->workers[i]);
-    free(copy->workers);
-    chunks_free(copy->chunks);
-    free(copy);
-    run->copy = NULL;
-    /* from here on the slot alone is enough, and vacuum is free again */
-    conn_close(run->keeper);
-    run->keeper = NULL;
-}
-
-/* The rows of a chunk as a FROM item; with `row` >= 0 only that row of it, in scan order. */
-static void
-add_chunk(const Migration *run, Buf *sql, const Worker *worker)
-{
-    buf_add_text(sql, "(select ");
-    for (int i = 0; i < run->original.column_count; i++)
-        sql_add(sql, "o.%I, ", run->original.columns[i].name);
-    sql_add(sql, "null::integer as %I from only %S o where ", run->projection.seq,
-            run->leaves[worker->chunk.leaf].qualified);
-    if (conn_version(run->control) < 140000 && worker->chunk.end_block >= 0) {
-        /* no TID range scan before 14, but a TID may be looked up in an array */
-        sql_add(sql,
-                "o.ctid = any (array(select pg_catalog.format('(%%s,%%s)', b, i)::tid from "
-                "pg_catalog.generate_series(%D, %D) b, pg_catalog.generate_series(1, 291) i)))",
-                worker->chunk.first_block, worker->chunk.end_block - 1);
-        return;
-    }
-    sql_add(sql, "o.ctid >= '(%D,0)'::tid", worker->chunk.first_block);
-    if (worker->chunk.end_block >= 0)
-        sql_add(sql, " and o.ctid < '(%D,0)'::tid", worker->chunk.end_block);
-    buf_add_text(sql, ")");
-}
-
 static void
 add_select(const Migration *run, Buf *sql, const Worker *worker)
 {
-    buf_add_text(sql, "select ");
-    for (int i = 0; i < run->projection.output_count; i++)
-        sql_add(sql, "%Sp.%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
-    sql_add(sql, " from (%S", run->projection.head);
-    add_chunk(run, sql, worker);
-    sql_add(sql, "%S) p", run->projection.tail);
-}
+    BUF_AUTO(chunk);
 
-static void
-add_begin(const Migration *run, Buf *sql, bool read_only)
-{
-    sql_add(sql, "begin isolation level repeatable read%S; set transaction snapshot %L;",
-            read_only ? " read only" : "", run->snapshot);
-}
-
-static void
-add_write(const Migration *run, Buf *sql, const Worker *worker)
-{
-    sql_add(sql, "begin; copy %S (%S) from stdin%S",
-            run->leaves[worker->chunk.leaf].shadow_qualified, run->copy->outputs,
-            run->binary_copy ? " (format binary)" : "");
+    copy_add_chunk(run, &chunk, &worker->chunk);
+    copy_add_select(run, sql, buf_text(&chunk));
 }
 
 static bool
@@ -261,20 +184,20 @@ start_chunk(const Migration *run, Worker *worker, Err *err)
     worker->began_us = clock_now_us();
     worker->state = WORKER_OPENING;
     if (uses_insert(run)) {
-        add_begin(run, &write, false);
+        copy_add_begin(run, &write);
         sql_add(&write, "insert into %S (%S) overriding system value ",
-                run->leaves[worker->chunk.leaf].shadow_qualified, run->copy->outputs);
+                run->leaves[worker->chunk.leaf].shadow_qualified, run->outputs);
         add_select(run, &write, worker);
         return query_send(worker->writer, buf_text(&write), err);
     }
     /* not read only: a new column's default may take numbers from a sequence */
-    add_begin(run, &read, false);
+    copy_add_begin(run, &read);
     if (!run->binary_copy)
         buf_add_text(&read, conn_role_inputs(worker->reader));
     buf_add_text(&read, "copy (");
     add_select(run, &read, worker);
     sql_add(&read, ") to stdout%S", run->binary_copy ? " (format binary)" : "");
-    add_write(run, &write, worker);
+    copy_add_write(run, &write, worker->chunk.leaf);
     return query_send(worker->reader, buf_text(&read), err) &&
            query_send(worker->writer, buf_text(&write), err);
 }
@@ -296,13 +219,13 @@ name_failed_row(Migration *run, const Worker *worker, int64_t row, Err *err)
 
     if (err->kind != ERR_DATA || row < 0)
         return false;
-    add_begin(run, &sql, true);
+    copy_add_begin(run, &sql);
     buf_add_text(&sql, "select ");
     for (int i = 0; i < run->original.key_count; i++)
         sql_add(&sql, "%Sc.%I::text", i == 0 ? "" : ", ",
                 run->original.columns[run->original.key[i]].name);
     buf_add_text(&sql, " from ");
-    add_chunk(run, &sql, worker);
+    copy_add_chunk(run, &sql, &worker->chunk);
     sql_add(&sql, " c offset %D limit 1", row);
     conn = migration_connect_owner(run, CONN_SQL, "row", &ignored);
     if (conn == NULL || !query_simple(conn, buf_text(&sql), &rows, &ignored) ||
@@ -394,14 +317,16 @@ count_written(Migration *run, Worker *worker, Err *err)
 static bool
 advance_ending(Migration *run, Worker *worker, Err *err)
 {
+    AUTO(Text) *note = NULL;
     BUF_AUTO(sql);
 
     if (!query_is_done(worker->writer))
         return true;
     if (!count_written(run, worker, err))
         return false;
-    buf_add_text(&sql, "commit; ");
-    add_write(run, &sql, worker);
+    note = chunks_note_sql(run, &worker->chunk, worker->rows_written, false);
+    sql_add(&sql, "%S; commit; ", note);
+    copy_add_write(run, &sql, worker->chunk.leaf);
     worker->state = WORKER_RENEWING;
     return query_send(worker->writer, buf_text(&sql), err);
 }
@@ -522,8 +447,11 @@ restart(Migration *run, int moved, Err *err)
         close_worker(&copy->workers[i]);
     }
     for (int i = 0; i < run->leaf_count; i++)
-        sql_add(&sql, "%Sonly %S", i == 0 ? "truncate " : ", ", run->leaves[i].shadow_qualified);
-    if (!find_again(run, copy, err))
+        sql_add(&sql, "%Sonly %S", i == 0 ? "begin; truncate " : ", ",
+                run->leaves[i].shadow_qualified);
+    sql_add(&sql, "; delete from %S; delete from %S; commit", run->names.copied,
+            run->names.touched);
+    if (!find_again(run, copy, err) || !resume_note_rewritten(run, err))
         return false;
     for (int i = 0; i < copy->worker_count; i++)
         if (!open_worker(run, &copy->workers[i], err))
@@ -559,14 +487,19 @@ advance_checking(Migration *run, Worker *worker, Err *err)
 static bool
 advance_closing(Migration *run, Worker *worker, Err *err)
 {
+    AUTO(Text) *note = NULL;
+    AUTO(Text) *sql = NULL;
+
     if (!uses_insert(run)) {
         if (!query_is_done(worker->writer))
             return true;
         if (!count_written(run, worker, err))
             return false;
     }
+    note = chunks_note_sql(run, &worker->chunk, worker->rows_written, true);
+    sql = sql_build("%S; commit", note);
     worker->state = WORKER_COMMITTING;
-    return query_send(worker->writer, "commit", err);
+    return query_send(worker->writer, sql, err);
 }
 
 static bool
@@ -587,7 +520,7 @@ advance_committing(Migration *run, Worker *worker, Err *err)
 static bool
 advance_idle(Migration *run, Worker *worker, Err *err)
 {
-    if (worker - run->copy->workers >= others_jobs(run) || clock_now_us() < worker->next_us ||
+    if (run->copy->is_resting || worker - run->copy->workers >= others_jobs(run) || clock_now_us() < worker->next_us ||
         !chunks_take(run->copy->chunks, &worker->chunk))
         return true;
     return start_chunk(run, worker, err);
@@ -633,6 +566,147 @@ wake_us(const Copy *copy)
     return wake;
 }
 
+/* ---- a newer snapshot ---- */
+
+/* The snapshot is replaced; a rewrite that is noticed only now begins the copy anew under it. */
+static bool
+settle(Migration *run, Copy *copy, Err *err)
+{
+    int moved = -1;
+
+    if (!renewal_settle(run, copy->chunks, copy->most_open_bytes, &moved, err))
+        return false;
+    copy->renew_us = clock_now_us() + run->settings->snapshot_max_age_s * 1000000;
+    return moved < 0 || restart(run, moved, err);
+}
+
+/* A run that goes on has a newer snapshot than the one that its rows were copied under. */
+static bool
+go_on_from_before(Migration *run, Copy *copy, Err *err)
+{
+    if (run->record == NULL)
+        return true;
+    if (!chunks_load(run, copy->chunks, err) || !settle(run, copy, err))
+        return false;
+    log_info("%lld of %lld blocks were copied before", (long long)run->counters.blocks_copied,
+             (long long)run->counters.blocks_total);
+    return true;
+}
+
+/* Is there enough left to copy? */
+static bool
+is_worth_a_snapshot(const Migration *run)
+{
+    const Counters *counters = &run->counters;
+
+    return counters->blocks_total - counters->blocks_copied > counters->blocks_total / 20;
+}
+
+/* What keeps us from a newer snapshot is no reason to fail: the old one is as good, but for vacuum. */
+static bool
+do_without(Migration *run, Copy *copy, Err *err)
+{
+    if (err->kind == ERR_LOST || err->kind == ERR_STOPPED)
+        return false;
+    log_info("the copy keeps its snapshot, which holds back vacuum: %s", err->message);
+    err_clear(err);
+    slotwait_done(&copy->wait);
+    copy->is_resting = false;
+    copy->renew_us = clock_now_us() + run->settings->snapshot_max_age_s * 1000000;
+    return true;
+}
+
+/* All chunks are committed, and the snapshot is there. */
+static bool
+take_snapshot(Migration *run, Copy *copy, Err *err)
+{
+    Snapshot snapshot;
+
+    if (!slotwait_take(run, &copy->wait, &snapshot, err))
+        return do_without(run, copy, err);
+    slotwait_done(&copy->wait);
+    renewal_adopt(run, &snapshot);
+    copy->is_resting = false;
+    return settle(run, copy, err);
+}
+
+/* Ask for a newer snapshot in time, and take it when it is there; the copy goes on meanwhile. */
+static bool
+renew(Migration *run, Copy *copy, bool busy, Err *err)
+{
+    if (copy->wait.conn == NULL) {
+        if (run->settings->snapshot_max_age_s == 0 || clock_now_us() < copy->renew_us ||
+            !is_worth_a_snapshot(run))
+            return true;
+        return slotwait_begin(run, &copy->wait, true, err) || do_without(run, copy, err);
+    }
+    if (!slotwait_is_ready(&copy->wait))
+        return slotwait_report(run, &copy->wait, err) || do_without(run, copy, err);
+    copy->is_resting = true;
+    return busy || take_snapshot(run, copy, err);
+}
+
+static void
+name_outputs(Migration *run)
+{
+    BUF_AUTO(outputs);
+
+    for (int i = 0; i < run->projection.output_count; i++)
+        sql_add(&outputs, "%S%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
+    run->outputs = arena_copy(run->arena, buf_text(&outputs), outputs.len);
+}
+
+static bool
+open_workers(Migration *run, Copy *copy, Err *err)
+{
+    copy->worker_count = choose_worker_count(run, copy);
+    copy->workers = mem_new((size_t)copy->worker_count, sizeof *copy->workers);
+    for (int i = 0; i < copy->worker_count; i++)
+        if (!open_worker(run, &copy->workers[i], err))
+            return false;
+    return true;
+}
+
+bool
+copy_enter(Migration *run, Err *err)
+{
+    Copy *copy;
+
+    name_outputs(run);
+    if (run->copy_is_done)
+        return true;
+    run->copy = copy = mem_new(1, sizeof *copy);
+    copy->chunks = chunks_new(run);
+    copy->pace = (Pace){.max_rate = run->settings->max_rate, .nice = run->settings->nice};
+    copy->renew_us = clock_now_us() + run->settings->snapshot_max_age_s * 1000000;
+    if (!measure(run, copy, err) || !limit_transactions(run, copy, err))
+        return err_wrap(err, "measuring %s", run->original.qualified);
+    if (!open_workers(run, copy, err) || !go_on_from_before(run, copy, err) ||
+        !others_look(run, err))
+        return false;
+    say_what_comes(run);
+    return true;
+}
+
+void
+copy_leave(Migration *run)
+{
+    Copy *copy = run->copy;
+
+    if (copy == NULL)
+        return;
+    for (int i = 0; i < copy->worker_count; i++)
+        close_worker(&copy->workers[i]);
+    slotwait_done(&copy->wait);
+    free(copy->workers);
+    chunks_free(copy->chunks);
+    free(copy);
+    run->copy = NULL;
+    /* from here on the slot alone is enough, and vacuum is free again */
+    conn_close(run->keeper);
+    run->keeper = NULL;
+}
+
 Step
 copy_step(Migration *run, Err *err)
 {
@@ -640,6 +714,8 @@ copy_step(Migration *run, Err *err)
     bool moved = false; /* some worker reached another state */
     bool busy = false;
 
+    if (copy == NULL)
+        return STEP_DONE;
     for (int i = 0; i < copy->worker_count; i++) {
         WorkerState before = copy->workers[i].state;
 
@@ -652,7 +728,8 @@ copy_step(Migration *run, Err *err)
     }
     if (!busy && chunks_are_taken(copy->chunks))
         return finish_copy(run, err);
-    if (!migration_check_now_and_then(run, err) || !others_look(run, err))
+    if (!renew(run, copy, busy, err) || !migration_check_now_and_then(run, err) ||
+        !others_look(run, err))
         return STEP_FAILED;
     return moved || loop_turn(run->loop, wake_us(copy), err) ? STEP_MORE : STEP_FAILED;
 }

@@ -588,6 +588,8 @@ cutover_step(Migration *run, Err *err)
     Cutover *cutover = run->cutover;
     bool close = false;
 
+    if (!migration_check_abort(run, err) || !apply_note_idle(run->apply, err))
+        return STEP_FAILED;
     if (!backlog_look(run, err) || !look_before_locking(run, err) || !renew_locks(run, err) ||
         !measure_distance(run, &close, err)) {
         AUTO(Text) *why = mem_format("DDL of somebody else is in the way: %s", err->message);

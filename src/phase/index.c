@@ -3,11 +3,14 @@
  * that plans and index-only scans are right from the first second after the swap.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/others.h"
+#include "phase/renewal.h"
+#include "phase/resume.h"
 #include "phase/sessions.h"
 
 /* So long a statement waits before we say who is in its way, and so long until we say it again. */
@@ -23,7 +26,9 @@ typedef struct Builder {
 struct IndexBuild {
     Builder *builders;
     int builder_count;
-    int next_index;   /* in definition.indexes */
+    SqlList indexes;     /* of the definition's, those that an earlier process has not built */
+    SqlList constraints; /* ... and these, in the same way */
+    int next_index;   /* in `indexes` */
     int most_workers; /* of a build that is alone, or of each where that was asked for */
     bool finished;    /* constraints and VACUUM are done */
 };
@@ -75,22 +80,38 @@ find_workers(Migration *run, Err *err)
     return true;
 }
 
+/* What is to be built; an index that only the copy needed goes first. */
+static bool
+choose_work(Migration *run, IndexBuild *build, Err *err)
+{
+    AUTO(Conn) *conn = migration_connect_owner(run, CONN_SQL, "index", err);
+
+    if (conn == NULL || !renewal_drop_index(run, conn, err) ||
+        !resume_skip_built(run, conn, &build->indexes, &build->constraints, err))
+        return false;
+    run->counters.indexes_built = run->definition.indexes.count - build->indexes.count;
+    return true;
+}
+
 bool
 index_enter(Migration *run, Err *err)
 {
     IndexBuild *build = mem_new(1, sizeof *build);
     int most = others_most_jobs(run);
-    int count = run->definition.indexes.count < most ? run->definition.indexes.count : most;
+    int count;
 
     run->index = build;
     run->indexes = INDEXES_BUILDING;
+    if (!choose_work(run, build, err))
+        return false;
+    count = build->indexes.count < most ? build->indexes.count : most;
     build->builder_count = count < 1 ? 1 : count;
     build->builders = mem_new((size_t)build->builder_count, sizeof *build->builders);
     for (int i = 0; i < build->builder_count; i++)
         if (!open_builder(run, &build->builders[i], err))
             return false;
-    log_info("building %d index%s, %d at a time", run->definition.indexes.count,
-             run->definition.indexes.count == 1 ? "" : "es", build->builder_count);
+    log_info("building %d index%s, %d at a time", build->indexes.count,
+             build->indexes.count == 1 ? "" : "es", build->builder_count);
     return find_workers(run, err);
 }
 
@@ -124,7 +145,7 @@ share_workers(const Migration *run)
         return build->most_workers;
     for (int i = 0; i < build->builder_count; i++)
         begun += build->builders[i].busy ? 1 : 0;
-    at_once = begun + run->definition.indexes.count - build->next_index - 1;
+    at_once = begun + build->indexes.count - build->next_index - 1;
     if (at_once > jobs)
         at_once = begun > jobs ? begun : jobs; /* there may be fewer jobs than there were */
     return (build->most_workers + 1) < at_once ? 0 : (build->most_workers + 1) / at_once - 1;
@@ -134,11 +155,13 @@ static bool
 begin_next(Migration *run, Builder *builder, Err *err)
 {
     IndexBuild *build = run->index;
+    AUTO(Text) *sql = state_built_sql(&run->names, build->indexes.items[build->next_index]);
 
     if (!set_workers(builder, share_workers(run), err))
         return false;
+    build->next_index++;
     builder->busy = true;
-    return query_send(builder->conn, run->definition.indexes.items[build->next_index++], err);
+    return query_send(builder->conn, sql, err);
 }
 
 /* Give the builder something to do, or take what it has done. */
@@ -146,7 +169,7 @@ static bool
 advance(Migration *run, Builder *builder, Err *err)
 {
     IndexBuild *build = run->index;
-    const SqlList *indexes = &run->definition.indexes;
+    const SqlList *indexes = &build->indexes;
 
     if (builder->busy) {
         if (!query_is_done(builder->conn))
@@ -188,6 +211,15 @@ run_watched(Migration *run, Conn *conn, const char *sql, Err *err)
     return query_finish(conn, NULL, err);
 }
 
+/* A run that goes on in a later phase has done all this. */
+static bool
+is_vacuumed(const Migration *run)
+{
+    return run->record != NULL && strcmp(run->record->phase, "index") != 0 &&
+           run->copy_is_done && run->index->indexes.count == 0 &&
+           run->index->constraints.count == 0;
+}
+
 /* Constraints take their ready-built indexes; they lock the shadow, so they come one by one. */
 static bool
 finish(Migration *run, Err *err)
@@ -197,13 +229,16 @@ finish(Migration *run, Err *err)
 
     if (!set_workers(&run->index->builders[0], run->index->most_workers, err))
         return false;
-    for (int i = 0; i < run->definition.constraints.count; i++)
-        if (!run_watched(run, conn, run->definition.constraints.items[i], err))
+    for (int i = 0; i < run->index->constraints.count; i++) {
+        AUTO(Text) *sql = state_built_sql(&run->names, run->index->constraints.items[i]);
+
+        if (!run_watched(run, conn, sql, err))
             return err_wrap(err, "adding a constraint");
+    }
     for (int i = 0; i < run->definition.marks.count; i++)
         if (!run_watched(run, conn, run->definition.marks.items[i], err))
             return err_wrap(err, "describing an index");
-    if (!run_watched(run, conn, vacuum, err))
+    if (!is_vacuumed(run) && !run_watched(run, conn, vacuum, err))
         return err_wrap(err, "vacuuming the shadow table");
     run->index->finished = true;
     run->indexes = INDEXES_BUILT;

@@ -4,6 +4,7 @@
  */
 #include "phase/migration.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -11,6 +12,7 @@
 #include "ctl/progress.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
+#include "phase/resume.h"
 #include "phase/stream.h"
 
 static const int64_t TERMINAL_INTERVAL_US = 500000;
@@ -19,6 +21,7 @@ static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
 /* How long a server that went away may take to come back, for finishing and cleaning up. */
 static const int64_t RETURN_PATIENCE_US = 10 * INT64_C(1000000);
 static const int64_t RETURN_PAUSE_US = 300000;
+static const int64_t RECONNECT_PAUSE_US = 1000000;
 
 typedef enum {
     PHASE_PREFLIGHT = 0,
@@ -211,6 +214,14 @@ migration_check_step(Migration *run, Step next, Err *err)
 }
 
 bool
+migration_check_abort(Migration *run, Err *err)
+{
+    if (!state_is_abort_asked(run->control, &run->names, &run->abort_asked, err))
+        return false;
+    return !run->abort_asked || err_set(err, ERR_STOPPED, "stopped by walter abort");
+}
+
+bool
 migration_check_now_and_then(Migration *run, Err *err)
 {
     int64_t now_us = clock_now_us();
@@ -218,6 +229,9 @@ migration_check_now_and_then(Migration *run, Err *err)
     if (now_us - run->definition_checked_us < CHECK_INTERVAL_US)
         return true;
     run->definition_checked_us = now_us;
+    if (!migration_check_abort(run, err) ||
+        (run->apply != NULL && !apply_note_idle(run->apply, err)))
+        return false;
     if (migration_follow_definition(run, run->control, err) &&
         migration_check_publication(run, run->control, err))
         return true;
@@ -326,6 +340,17 @@ run_phase(Migration *run, Phase phase, Err *err)
     return ok && step == STEP_DONE;
 }
 
+/*
+ * The swap notes its phase in its own transaction; and of a run that goes on it must not be forgotten
+ * how far it had come.
+ */
+static bool
+must_note(const Migration *run, Phase phase)
+{
+    return run->started && !run->swapped && (run->record == NULL || phase > PHASE_COPY ||
+                                             (phase == PHASE_COPY && !run->copy_is_done));
+}
+
 static bool
 walk(Migration *run, Watcher *watcher, Err *err)
 {
@@ -334,12 +359,16 @@ walk(Migration *run, Watcher *watcher, Err *err)
         watcher->phase_started_us = clock_now_us();
         run->phase = PHASES[phase].name;
         log_debug("phase %s", PHASES[phase].name);
-        /* the swap notes its phase in its own transaction */
-        if (run->started && !run->swapped &&
+        if (must_note(run, phase) &&
             !state_set_phase(run->control, &run->names, PHASES[phase].name, err))
             return false;
+        /* the stream is open again */
+        if (phase > PHASE_SLOT)
+            run->lost_us = 0;
         if (!run_phase(run, phase, err))
             return false;
+        if (run->is_finished)
+            return true;
         log_debug("phase %s took %.3f s", PHASES[phase].name,
                   (double)(clock_now_us() - watcher->phase_started_us) / 1e6);
     }
@@ -353,6 +382,11 @@ static void
 tell(const Migration *run, Err *err)
 {
     log_progress(NULL);
+    /* one that tries to go on has said why, and goes on trying */
+    if (run->lost_us != 0 && (err->kind == ERR_LOST || err->kind == ERR_REFUSED)) {
+        log_debug("%s", err->message);
+        err->told = true;
+    }
     /* nobody tries again any more */
     if (err->kind == ERR_RETRY)
         err->kind = ERR_FAILED;
@@ -410,7 +444,50 @@ migration_reconnect(Migration *run, Err *err)
     return state_lock_table(run->control, run->original.oid, err);
 }
 
-/* Remove what the run has made; before the swap nothing may stay.  False: something may be left. */
+/* What was asked for or may pass by itself leaves a run that can go on; everything else ends it. */
+static bool
+is_kept(const Migration *run, const Err *err)
+{
+    return run->is_resumable && !run->swapped && !run->abort_asked &&
+           (err->kind == ERR_STOPPED || err->kind == ERR_LOST || err->kind == ERR_CUTOVER ||
+            (err->kind == ERR_GONE && run->record != NULL));
+}
+
+/* May the run go on by itself?  Notes since when it cannot. */
+static bool
+has_patience(const Settings *settings, int64_t *lost_us)
+{
+    if (*lost_us == 0)
+        *lost_us = clock_now_us();
+    return clock_now_us() - *lost_us < settings->reconnect_timeout_s * 1000000;
+}
+
+static void
+tell_kept(Migration *run, const Err *err)
+{
+    if (err->kind == ERR_GONE)
+        return;
+    if (err->kind == ERR_LOST && has_patience(run->settings, &run->lost_us))
+        log_info("trying for %lld s to go on in new connections",
+                 (long long)run->settings->reconnect_timeout_s);
+    else if (err->kind != ERR_LOST)
+        resume_tell_kept(run);
+}
+
+static bool
+tell_what_is_left(const Migration *run, const Err *failed)
+{
+    log_error(failed);
+    if (failed->kind != ERR_LOST)
+        log_warning("run walter cleanup to remove the rest");
+    else
+        log_warning("run walter cleanup as soon as the server can be reached: until then "
+                    "replication slot \"%s\" may hold back its WAL",
+                    run->names.slot);
+    return false;
+}
+
+/* Remove what the run has made, unless it is kept.  False: something may be left. */
 static bool
 clean_up_after_failure(Migration *run, Err *err)
 {
@@ -427,23 +504,18 @@ clean_up_after_failure(Migration *run, Err *err)
         log_warning("nothing is removed before that is clear; then run walter cleanup");
         return false;
     }
-    log_info("removing what the run has made");
-    if (remove_when_back(run, &failed)) {
-        if (run->swapped)
-            log_info("all of it is removed");
-        else
-            log_info("all of it is removed, and %s is as it was", run->original.qualified);
-        return true;
-    }
-    log_error(&failed);
-    if (failed.kind != ERR_LOST) {
-        log_warning("run walter cleanup to remove the rest");
+    if (is_kept(run, err)) {
+        tell_kept(run, err);
         return false;
     }
-    log_warning("run walter cleanup as soon as the server can be reached: until then replication "
-                "slot \"%s\" may hold back its WAL",
-                run->names.slot);
-    return false;
+    log_info("removing what the run has made");
+    if (!remove_when_back(run, &failed))
+        return tell_what_is_left(run, &failed);
+    if (run->swapped)
+        log_info("all of it is removed");
+    else
+        log_info("all of it is removed, and %s is as it was", run->original.qualified);
+    return true;
 }
 
 /*
@@ -491,26 +563,43 @@ perform(Migration *run, Err *err)
 
     loop_unwatch(run->loop, timer);
     log_progress(NULL);
-    if (ok)
-        log_summary(run);
-    else
+    if (!ok)
         ok = end_failed(run, err);
+    else if (!run->is_finished)
+        log_summary(run);
     migration_close_sessions(run);
     return ok;
 }
 
-bool
-perform_run(const Settings *settings, Err *err)
+/* ---- attempts ---- */
+
+/* What outlives an attempt: when connections are lost, the run goes on in another one. */
+typedef struct Attempts {
+    const Settings *settings;
+    Loop *loop;
+    int64_t started_us;
+    int64_t lost_us; /* since when nothing goes on, 0 = it does */
+    char run[16];    /* what can be gone on with, or "" */
+} Attempts;
+
+/* The memory of one attempt ends with it; what the next one needs is on the server. */
+static bool
+attempt(Attempts *attempts, Err *err)
 {
-    AUTO(Loop) *loop = loop_new();
+    const Settings *settings = attempts->settings;
     Migration run = {.settings = settings,
                      .target = {settings->dbname, settings->host, settings->port, settings->user,
                                 settings->password},
-                     .loop = loop,
+                     .loop = attempts->loop,
                      .arena = arena_new(),
-                     .counters = {.started_us = clock_now_us()}};
+                     .own_run = attempts->run[0] == '\0' ? NULL : attempts->run,
+                     .lost_us = attempts->lost_us,
+                     .counters = {.started_us = attempts->started_us}};
     bool ok = perform(&run, err);
 
+    if (run.is_resumable)
+        (void)snprintf(attempts->run, sizeof attempts->run, "%s", run.names.run);
+    attempts->lost_us = run.lost_us;
     conn_close(run.control);
     free(run.original_digest);
     free(run.original_body);
@@ -521,4 +610,39 @@ perform_run(const Settings *settings, Err *err)
     free(run.publication_mark);
     arena_free(run.arena);
     return ok;
+}
+
+/* A server that has just come back may refuse us for a moment, as one that has no connection free. */
+static bool
+is_passing(const Attempts *attempts, const Err *err)
+{
+    return attempts->run[0] != '\0' &&
+           (err->kind == ERR_LOST || (err->kind == ERR_REFUSED && attempts->lost_us != 0));
+}
+
+bool
+perform_run(const Settings *settings, Err *err)
+{
+    AUTO(Loop) *loop = loop_new();
+    Attempts attempts = {.settings = settings, .loop = loop, .started_us = clock_now_us()};
+    Err stopped = {0};
+
+    for (;;) {
+        if (attempt(&attempts, err))
+            return true;
+        if (!is_passing(&attempts, err) || !has_patience(settings, &attempts.lost_us) ||
+            !loop_pause(loop, RECONNECT_PAUSE_US, &stopped))
+            break;
+        err_clear(err);
+    }
+    if (stopped.kind == ERR_NONE && !is_passing(&attempts, err))
+        return false;
+    if (stopped.kind != ERR_NONE)
+        *err = stopped;
+    else
+        err->kind = ERR_LOST;
+    log_warning("run %s is kept, and its replication slot holds back WAL: the same walter perform "
+                "goes on with it, walter abort removes it",
+                attempts.run);
+    return false;
 }

@@ -210,15 +210,29 @@ typedef struct Migration {
     bool keeps_file;              /* the ALTER has not rewritten the shadow */
     const char *shadow_qualified; /* walter_<run>.<name>, quoted */
     Projection projection;
+    const char *outputs; /* quoted list of the shadow's columns that are filled; from the copy on */
     int *shadow_key; /* per key column of the original: index of the shadow's column */
+    const char **key_equal;        /* per key column of the original; from apply's beginning on */
+    bool has_key_index;            /* see renewal_drop_index */
     const char **shadow_key_equal; /* per key column: "OPERATOR(pg_catalog.=)" */
     bool binary_stream;            /* values of the stream travel in binary */
     bool binary_copy;
     Definition definition;
     Dependents dependents;
-    char *snapshot; /* the keeper's snapshot id */
+    const char *snapshot; /* the keeper's snapshot id */
+    int64_t snapshot_us;  /* when it was taken */
+    Lsn snapshot_lsn;     /* and to which place in the WAL it belongs */
     Conn *keeper;
-    Lsn consistent_lsn;
+    Position *positions; /* from which apply begins, one for each session that applies */
+    int position_count;
+    const RunRecord *record; /* of the interrupted run that goes on; NULL = a new one */
+    bool copy_is_done;       /* ... which has all rows */
+    bool keeps_facts;        /* walter.run can hold what a later process needs to go on ... */
+    bool is_resumable;       /* ... and does */
+    bool is_finished;        /* it had swapped before: what was left is done */
+    bool abort_asked;        /* by walter abort */
+    int64_t lost_us;         /* since when this process has tried to go on; 0 = it has not lost */
+    const char *own_run;     /* the run that this process has begun, and whose sessions may be left */
     Spool *spool; /* until the stream takes it; NULL = none */
     Stream *stream;
     Apply *apply;
@@ -261,6 +275,15 @@ NODISCARD bool shadow_enter(Migration *run, Err *err);
  * the run knows of it.  The schemas must not exist.  Rolls back on failure.
  */
 NODISCARD bool shadow_build(Migration *run, Conn *conn, Err *err);
+
+/* phase/shadow.c: the shadow's names, and a projection that nothing was added to. */
+void shadow_name(Migration *run);
+
+/*
+ * phase/shadow.c: values go in binary between the copy's two ends only if every type on both sides
+ * can; and in the stream only if every type of the original can.
+ */
+void shadow_choose_formats(Migration *run);
 
 /*
  * phase/refresh.c: the original's definition has changed.  Where rows are what they were, take over
@@ -317,6 +340,20 @@ NODISCARD bool cleanup_remove(Loop *loop, const ConnTarget *target, const RunNam
 void cleanup_tell_unfinished(Loop *loop, const ConnTarget *target, const RunNames *names,
                              Arena *arena);
 
+/*
+ * phase/cleanup.c: of a run that has swapped, remove the machinery and do what was to come after the
+ * swap.  Opens sessions of its own.
+ */
+NODISCARD bool cleanup_finish(Loop *loop, const ConnTarget *target, const RunRecord *run,
+                              Arena *arena, Err *err);
+
+/* phase/cleanup.c: end the run's sessions, all but `spare_pid` (0 = none); waits until they are gone. */
+NODISCARD bool cleanup_end_sessions(Conn *conn, const RunNames *names, int spare_pid, Err *err);
+
+/* phase/cleanup.c: drop materialized views that were to replace those on the original. */
+NODISCARD bool cleanup_drop_matviews(Conn *conn, const ConnTarget *target, const RunNames *names,
+                                     Err *err);
+
 /* Close apply, the stream and the keeper, for good. */
 void migration_close_sessions(Migration *run);
 
@@ -359,7 +396,10 @@ NODISCARD bool migration_follow_definition(Migration *run, Conn *conn, Err *err)
  */
 NODISCARD bool migration_check_publication(Migration *run, Conn *conn, Err *err);
 
-/* Both, every few seconds: for steps that come round often. */
+/* ERR_STOPPED when `walter abort` has asked for that; then all of the run is removed. */
+NODISCARD bool migration_check_abort(Migration *run, Err *err);
+
+/* All of that, every few seconds: for steps that come round often. */
 NODISCARD bool migration_check_now_and_then(Migration *run, Err *err);
 
 /* At a phase's end: `next` when the definition holds, STEP_MORE when it cannot be read just now. */
@@ -368,7 +408,8 @@ NODISCARD Step migration_check_step(Migration *run, Step next, Err *err);
 /* `walter perform`, whole. */
 NODISCARD bool perform_run(const Settings *settings, Err *err);
 
-/* `walter cleanup`, whole. */
+/* `walter cleanup` and `walter abort`, whole. */
 NODISCARD bool cleanup_run(const Settings *settings, Err *err);
+NODISCARD bool abort_run(const Settings *settings, Err *err);
 
 #endif

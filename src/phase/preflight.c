@@ -13,6 +13,7 @@
 #include "phase/identity.h"
 #include "phase/migration.h"
 #include "phase/others.h"
+#include "phase/resume.h"
 #include "phase/spool.h"
 #include "phase/tree.h"
 
@@ -163,36 +164,6 @@ find_table(Migration *run, Err *err)
     return run->original.oid != 0 || no_such_table(run, name, path, err);
 }
 
-/*
- * Earlier runs on this table, which after their swap is the one that was their shadow: a dead one's
- * leftovers hold WAL back and go first, one that is still finishing changes the definition.
- */
-static bool
-check_leftovers(Migration *run, Err *err)
-{
-    RunRecord *runs;
-    int count;
-
-    if (!state_list_unfinished(run->control, run->arena, &runs, &count, err))
-        return false;
-    for (int i = 0; i < count; i++) {
-        if (runs[i].original_oid != run->original.oid && runs[i].shadow_oid != run->original.oid)
-            continue;
-        if (runs[i].alive) {
-            err_set(err, ERR_REFUSED, "another walter, begun %s, is at work on this table",
-                    runs[i].started_at);
-            return err_hint(err, "Wait for it to finish, or stop it first.");
-        }
-        /* only something that was to be done after the swap is left */
-        if (strcmp(runs[i].phase, "done") == 0)
-            continue;
-        err_set(err, ERR_REFUSED, "an earlier run on %s, begun %s, was interrupted", runs[i].table,
-                runs[i].started_at);
-        return err_hint(err, "Run walter cleanup first; it shows what it removes.");
-    }
-    return true;
-}
-
 /* A slot that nobody reads keeps WAL until the disk is full; who made it may not know any more. */
 static bool
 warn_of_orphans(Migration *run, Err *err)
@@ -311,13 +282,19 @@ preflight_read_table(Migration *run, Err *err)
 }
 
 static bool
+check_task(Migration *run, Err *err)
+{
+    return warn_of_orphans(run, err) && preflight_read_table(run, err) && check_actions(run, err) &&
+           state_lock_table(run->control, run->original.oid, err) && show_estimate(run, err);
+}
+
+static bool
 check_all(Migration *run, Err *err)
 {
     return migration_limit_lock_waits(run->control, err) && check_direct(run, err) &&
            read_role(run, err) && find_table(run, err) && run_checks(run, CHECKS_SERVER, err) &&
-           run_checks(run, CHECKS_FIRST, err) && check_leftovers(run, err) &&
-           warn_of_orphans(run, err) && preflight_read_table(run, err) && check_actions(run, err) &&
-           state_lock_table(run->control, run->original.oid, err) && show_estimate(run, err);
+           run_checks(run, CHECKS_FIRST, err) && resume_find(run, &run->is_finished, err) &&
+           (run->is_finished || check_task(run, err));
 }
 
 /* Our lock was not granted: somebody changes the table just now, or one that a view on it reads. */
@@ -389,7 +366,13 @@ preflight_run(Migration *run, Err *err)
         return false;
     if (!check_all(run, err))
         return err->kind == ERR_RETRY ? say_who_locks(run, err) : false;
-    if (!open_spool(run, err) || !state_new_run(run->control, run->arena, &run_id, err))
+    if (run->is_finished)
+        return true;
+    if (!open_spool(run, err))
+        return false;
+    if (run->record != NULL)
+        return true;
+    if (!state_new_run(run->control, run->arena, &run_id, err))
         return false;
     run->names = state_names(run_id, run->arena);
     return true;

@@ -33,6 +33,7 @@ struct Queue {
     Block *last;
     Place released; /* the first record still held */
     Place next;     /* the next record to read */
+    Place before;   /* where `next` was before the last record was read */
     Place mark;     /* what is before it is released next */
     Place newest;   /* the last record pushed; its block is NULL when it has been read or dropped */
     int64_t pushed_changes;
@@ -235,6 +236,7 @@ queue_read(Queue *queue, QueueRecord *out)
     if (is_at_end(queue, &queue->next))
         return false;
     record = (const Record *)(const void *)(queue->next.block->data + queue->next.offset);
+    queue->before = queue->next;
     queue->next.offset += record_size(record->len);
     queue->next.changes += record->is_change ? 1 : 0;
     *out = (QueueRecord){.wal_end_lsn = record->wal_end_lsn,
@@ -242,6 +244,12 @@ queue_read(Queue *queue, QueueRecord *out)
                          .len = record->len,
                          .is_change = record->is_change};
     return true;
+}
+
+void
+queue_unread_last(Queue *queue)
+{
+    queue->next = queue->before;
 }
 
 bool

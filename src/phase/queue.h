@@ -49,6 +49,9 @@ NODISCARD bool queue_load(Queue *queue, Err *err);
 /* Read the next message; false when there is none in memory. */
 bool queue_read(Queue *queue, QueueRecord *out);
 
+/* Un-read the message that queue_read gave last; nothing may have been released meanwhile. */
+void queue_unread_last(Queue *queue);
+
 /* Take back the message pushed last; false when it has been read, or taken back, already. */
 bool queue_drop_newest(Queue *queue);
 

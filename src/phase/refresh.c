@@ -7,13 +7,15 @@
  * in a transaction that is rolled back: with the live one's schema out of the way under another
  * name, which nobody else ever sees.
  */
+#include "phase/refresh.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/keycheck.h"
-#include "phase/migration.h"
+#include "phase/resume.h"
 #include "phase/tree.h"
 
 /* The definition was changed, and that is the end.  `what`: which part of it. */
@@ -39,9 +41,8 @@ explain(const Migration *run, Err *err)
     return give_up(run, why.message, err);
 }
 
-/* Put the run's schemas out of the way of others with the same names, until ROLLBACK. */
-static bool
-step_aside(const Migration *run, Conn *conn, Err *err)
+bool
+refresh_step_aside(const Migration *run, Conn *conn, Err *err)
 {
     AUTO(Text) *old = mem_format("%s_live", run->names.schema);
     AUTO(Text) *shadow = mem_format("%s_live", run->names.shadow_schema);
@@ -66,7 +67,7 @@ rehearse(Migration *run, Migration *fresh, Err *err)
     fresh->original_column_rows = fresh->original_files = NULL;
     if (conn == NULL)
         return false;
-    ok = preflight_read_table(fresh, err) && step_aside(run, conn, err) &&
+    ok = preflight_read_table(fresh, err) && refresh_step_aside(run, conn, err) &&
          shadow_build(fresh, conn, err);
     query_rollback(conn);
     return ok || explain(run, err);
@@ -236,7 +237,7 @@ take_over(Migration *run, Migration *fresh, Err *err)
     if (!check_new_keys(run, &fresh->definition, err))
         return false;
     adopt(run, fresh);
-    return true;
+    return resume_note_definition(run, err);
 }
 
 /* While indexes are built a change that is known to be harmless waits. */

@@ -16,6 +16,8 @@
 #include "phase/identity.h"
 #include "phase/instant.h"
 #include "phase/migration.h"
+#include "phase/resume.h"
+#include "phase/stage.h"
 #include "phase/tree.h"
 
 enum { REHEARSALS_MAX = 100, COLUMNS_MAX = 1600 };
@@ -548,10 +550,19 @@ alter_shadow(Migration *run, Conn *conn, Err *err)
            resolve_projection(run, conn, err);
 }
 
+static const char *
+key_columns(const Migration *run, Buf *sql, bool with_types)
+{
+    stage_add_key_columns(&run->original, sql, with_types);
+    return buf_text(sql);
+}
+
 /* The run's own records belong to the role that connected, not to the table's owner. */
 static bool
 record(Migration *run, Conn *conn, Err *err)
 {
+    BUF_AUTO(typed);
+    BUF_AUTO(names);
     const RunStart start = {.original_oid = run->original.oid,
                             .shadow_oid = run->shadow.oid,
                             .table = run->original.qualified,
@@ -559,9 +570,12 @@ record(Migration *run, Conn *conn, Err *err)
                             .statement = run->settings->statement,
                             .plugin =
                                 run->settings->plugin == PLUGIN_PGOUTPUT ? "pgoutput" : "wal2json",
-                            .apply_jobs = run->settings->apply_jobs};
+                            .apply_jobs = run->settings->apply_jobs,
+                            .key_columns = key_columns(run, &typed, true),
+                            .key_names = key_columns(run, &names, false)};
 
-    if (!query_exec(conn, "reset role", err) || !state_prepare(conn, &run->keeps_unfinished, err) ||
+    if (!query_exec(conn, "reset role", err) ||
+        !state_prepare(conn, &run->keeps_unfinished, &run->keeps_facts, err) ||
         !state_start_run(conn, &run->names, &start, err) || !identity_record(run, conn, err))
         return false;
     /* from here on there may be something to clean up, whatever the answer is */
@@ -569,9 +583,8 @@ record(Migration *run, Conn *conn, Err *err)
     return query_exec(conn, "commit", err);
 }
 
-/* Values go in binary between the copy's two ends only if every type on both sides can. */
-static void
-choose_formats(Migration *run)
+void
+shadow_choose_formats(Migration *run)
 {
     run->binary_copy = true;
     run->binary_stream =
@@ -606,18 +619,24 @@ shadow_build(Migration *run, Conn *conn, Err *err)
     return explain(run, err);
 }
 
-bool
-shadow_enter(Migration *run, Err *err)
+void
+shadow_name(Migration *run)
+{
+    AUTO(Text) *qualified = sql_build("%I.%I", run->names.shadow_schema, run->original.name);
+
+    projection_begin(&run->original, &run->ddl, run->arena, &run->projection);
+    run->shadow_qualified = arena_copy(run->arena, qualified, strlen(qualified));
+    tree_name_shadows(run);
+}
+
+static bool
+make(Migration *run, Err *err)
 {
     AUTO(Conn) *conn = migration_connect(run, CONN_EXPRESSIONS, "shadow", err);
-    AUTO(Text) *qualified = NULL;
 
     if (conn == NULL)
         return false;
-    projection_begin(&run->original, &run->ddl, run->arena, &run->projection);
-    qualified = sql_build("%I.%I", run->names.shadow_schema, run->original.name);
-    run->shadow_qualified = arena_copy(run->arena, qualified, strlen(qualified));
-    tree_name_shadows(run);
+    shadow_name(run);
     if (!query_exec(conn, "begin; set local lock_timeout to '5s'", err) ||
         !shadow_build(run, conn, err))
         return false;
@@ -625,9 +644,15 @@ shadow_enter(Migration *run, Err *err)
         query_rollback(conn);
         return explain(run, err);
     }
-    choose_formats(run);
+    shadow_choose_formats(run);
     log_info("shadow table %s created, %d of its %d columns are filled from the original",
              run->shadow_qualified, run->projection.output_count, run->shadow.column_count);
     instant_tell(run);
     return true;
+}
+
+bool
+shadow_enter(Migration *run, Err *err)
+{
+    return run->record != NULL ? resume_prepare(run, err) : make(run, err);
 }

@@ -112,6 +112,7 @@ read_key_operators(Stage *stage, Err *err)
         if (stage->key_equal[i] == NULL)
             return false;
     }
+    stage->run->key_equal = stage->key_equal;
     return true;
 }
 

@@ -8,6 +8,7 @@
 #ifndef WALTER_STAGE_H
 #define WALTER_STAGE_H
 
+#include "base/buf.h"
 #include "phase/coalesce.h"
 #include "phase/migration.h"
 
@@ -50,6 +51,20 @@ NODISCARD bool stage_collect(Stage *stage, Err *err);
  */
 NODISCARD bool stage_apply_ordered(Stage *stage, const Change *changes, int count, int *failed,
                                    Err *err);
+
+/*
+ * Rows that are to be copied anew (stage_keys.c): stage their keys - rows with nothing but the key -
+ * then remove the rows from the shadow, where they are, and note the keys in walter.touched_<run>.
+ * stage_pipe_keys stages those that a query on another session gives as text, in the order of the
+ * key columns.
+ */
+NODISCARD bool stage_begin_keys(Stage *stage, Err *err);
+NODISCARD bool stage_add_key(Stage *stage, int seq, const Datum *row, Err *err);
+NODISCARD bool stage_forget_keys(Stage *stage, Err *err);
+NODISCARD bool stage_pipe_keys(Stage *stage, Conn *from, const char *query, Err *err);
+
+/* Append ", k1, k2": the original's key columns, with their types if `with_types`. */
+void stage_add_key_columns(const TableShape *original, Buf *sql, bool with_types);
 
 /*
  * The key of a row as text "(aid)=(7)" for messages, in the run's arena; the server renders it, in a

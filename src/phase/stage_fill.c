@@ -53,59 +53,6 @@ wait_until_visible(Stage *stage, Err *err)
     }
 }
 
-/* Wait until `conn` takes more. */
-static bool
-wait_until_taken(Conn *conn, Err *err)
-{
-    while (copydata_is_full(conn)) {
-        if (conn_is_lost(conn))
-            return conn_explain_loss(conn, err);
-        if (!loop_turn(conn_loop(conn), INT64_MAX / 2, err))
-            return false;
-    }
-    return true;
-}
-
-/* Hand one message of a COPY on to the other; *end says that it was the last. */
-static bool
-pass_on(Conn *from, Conn *to, bool *end, Err *err)
-{
-    CopyDataRead what;
-    char *data;
-    int len;
-    bool full;
-    bool ok;
-
-    if (!copydata_read(from, &what, &data, &len, err))
-        return false;
-    *end = what == COPYDATA_END;
-    if (what == COPYDATA_WAIT)
-        return loop_turn(conn_loop(from), INT64_MAX / 2, err);
-    if (what == COPYDATA_END)
-        return true;
-    ok = copydata_write(to, data, len, &full, err);
-    copydata_free(data);
-    return ok && wait_until_taken(to, err);
-}
-
-/* Two COPY statements, the output of one being the input of the other. */
-static bool
-pipe_rows(Conn *from, const char *out, Conn *to, const char *in, Err *err)
-{
-    Err ignored = {0};
-    bool end = false;
-
-    if (!query_exec(from, out, err) || !query_exec(to, in, err))
-        return false;
-    while (!end && pass_on(from, to, &end, err))
-        ;
-    if (end && query_finish(from, NULL, err))
-        return copydata_end(to, NULL, err) && query_finish(to, NULL, err);
-    if (copydata_end(to, "the other end has failed", &ignored) && query_finish(to, NULL, &ignored))
-        err_clear(&ignored);
-    return false;
-}
-
 /* Which rows, for a table called `alias`. */
 static void
 add_filter(const Stage *stage, Buf *sql, const FillWork *work, int set, const char *alias)
@@ -152,7 +99,7 @@ send_keys(Stage *stage, Conn *reader, const FillWork *work, Err *err)
     sql_add(&out, ") to stdout%S", stage_copy_format(stage));
     sql_add(&in, "copy " WANTED_TABLE " from stdin%S", stage_copy_format(stage));
     return query_exec(reader, buf_text(&create), err) &&
-           pipe_rows(stage->conn, buf_text(&out), reader, buf_text(&in), err);
+           copydata_pipe(stage->conn, buf_text(&out), reader, buf_text(&in), NULL, err);
 }
 
 static bool
@@ -222,7 +169,7 @@ fetch_values(Stage *stage, Conn *reader, const FillWork *work, Err *err)
     sql_add(&in, "copy %S (%I, %I", work->table, seq, stage->set_name);
     add_read_columns(stage, &in, work, false);
     sql_add(&in, ") from stdin%S", stage_copy_format(stage));
-    return pipe_rows(reader, buf_text(&out), stage->conn, buf_text(&in), err);
+    return copydata_pipe(reader, buf_text(&out), stage->conn, buf_text(&in), NULL, err);
 }
 
 static bool

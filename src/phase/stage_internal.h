@@ -2,7 +2,7 @@
  * Shared by the modules that make up the staging tables; nobody else includes it.
  *   stage.c          the tables, net operations   stage_ordered.c  one change after the other
  *   stage_copy.c     rows into them               stage_sql.c      statements over them
- *   stage_fill.c     values that were not sent
+ *   stage_fill.c     values that were not sent     stage_keys.c     rows to be copied anew
  */
 #ifndef WALTER_STAGE_INTERNAL_H
 #define WALTER_STAGE_INTERNAL_H
@@ -41,6 +41,7 @@ struct Stage {
     bool is_visible; /* a new snapshot of the reader sees all that the batch came from */
     int next_seq;    /* both count on through a transaction, so that no number comes twice */
     int next_set;
+    int key_set; /* of the keys that are being staged */
     Sets *sets; /* of stage_send, in the batch's arena */
     Prepared *statements;
     int statement_count;

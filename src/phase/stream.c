@@ -33,18 +33,18 @@ struct Stream {
     bool told_paused;
 };
 
-static Lsn
-flushed_lsn(const Stream *stream)
+Lsn
+stream_idle_lsn(const Stream *stream)
 {
     if (stream->is_between && queue_changes(stream->queue) == 0 && queue_is_drained(stream->queue))
         return stream->received_lsn;
-    return stream->applied_lsn;
+    return LSN_INVALID;
 }
 
 static bool
 send_status(Stream *stream, Err *err)
 {
-    return repl_send_status(stream->conn, stream->received_lsn, flushed_lsn(stream), false, err);
+    return repl_send_status(stream->conn, stream->received_lsn, stream->applied_lsn, false, err);
 }
 
 static bool
@@ -265,7 +265,8 @@ stream_is_paused(const Stream *stream)
 int64_t
 stream_lag_bytes(const Stream *stream)
 {
-    Lsn flushed = flushed_lsn(stream);
+    Lsn idle_lsn = stream_idle_lsn(stream);
+    Lsn done_lsn = idle_lsn > stream->applied_lsn ? idle_lsn : stream->applied_lsn;
 
-    return stream->server_lsn > flushed ? (int64_t)(stream->server_lsn - flushed) : 0;
+    return stream->server_lsn > done_lsn ? (int64_t)(stream->server_lsn - done_lsn) : 0;
 }

@@ -2,8 +2,8 @@
  * The replication stream: reads frames whenever the loop turns, queues the plugin's messages and
  * keeps the server informed.  Does not decode and does not apply.
  *
- * Feedback reports as flushed only what apply has committed - or, while nothing at all is queued or
- * half applied, what the server says it has sent - so a crash loses nothing.
+ * Feedback reports as flushed only what is stored as the position of apply, so that a crash loses
+ * nothing, and whoever goes on later finds all that is not applied.
  */
 #ifndef WALTER_STREAM_H
 #define WALTER_STREAM_H
@@ -32,6 +32,12 @@ int stream_pid(const Stream *stream);
  * Tell the stream what apply has committed.  `is_between`: no transaction is applied in part.
  */
 void stream_set_applied(Stream *stream, Lsn applied_lsn, bool is_between);
+
+/*
+ * What the server has sent, while nothing at all is queued or half applied: apply may store that for
+ * its position.  Else LSN_INVALID.
+ */
+Lsn stream_idle_lsn(const Stream *stream);
 
 /* Bytes of messages that wait on disk. */
 int64_t stream_spooled_bytes(const Stream *stream);

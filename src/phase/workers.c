@@ -85,7 +85,7 @@ is_of_use(const Migration *run)
 Workers *
 workers_open(Migration *run)
 {
-    int wanted = run->settings->apply_jobs - 1;
+    int wanted = run->position_count - 1;
     Workers *workers;
 
     if (wanted == 0)
@@ -106,10 +106,10 @@ workers_open(Migration *run)
 
         if (open_worker(run, &workers->items[workers->count], &err))
             continue;
-        close_worker(&workers->items[workers->count]);
-        log_warning("applying with %d of %d sessions: %s", workers->count + 1, wanted + 1,
-                    err.message);
-        break;
+        log_warning("applying with one session instead of %d: %s", wanted + 1, err.message);
+        workers->count++;
+        workers_close(workers);
+        return NULL;
     }
     return workers;
 }
