@@ -9,12 +9,11 @@ static const char *const MEANINGS[OUTCOME_COUNT] = {
     "refused before the start; nothing was changed",
     "the data does not fit the new definition; the original was not changed",
     "original and shadow differ; the original was not changed",
-    "the cutover was not reached within its limits; the original was not changed",
-    "a connection was lost and could not be restored in time",
-    "stopped on request before the swap",
+    "the cutover was not reached within its limits; the same command goes on",
+    "a connection was lost and not restored in time; the same command goes on",
+    "stopped on request before the swap; the same command goes on",
     "the outcome is unknown: look at the table before doing anything else",
-    "an interrupted run cannot go on: its slot, the server's history or the definition is not what "
-    "it was",
+    "an interrupted run cannot go on: slot, server or definition is another",
 };
 
 int

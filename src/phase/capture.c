@@ -286,7 +286,7 @@ enter_again(Migration *run, Err *err)
 {
     Conn *conn;
 
-    if (!resume_take_slot(run, err) || !migration_check_publication(run, run->control, err))
+    if (!resume_take_slot(run, err) || !resume_check_publication(run, err))
         return false;
     conn = migration_connect(run, CONN_REPLICATION, "stream", err);
     if (conn == NULL || !begin_streaming(run, conn, err))

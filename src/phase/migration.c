@@ -471,7 +471,7 @@ tell_kept(Migration *run, const Err *err)
         log_info("trying for %lld s to go on in new connections",
                  (long long)run->settings->reconnect_timeout_s);
     else if (err->kind != ERR_LOST)
-        resume_tell_kept(run);
+        resume_leave(run);
 }
 
 static bool

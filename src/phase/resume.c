@@ -615,6 +615,19 @@ resume_take_slot(Migration *run, Err *err)
     }
 }
 
+bool
+resume_check_publication(Migration *run, Err *err)
+{
+    Err why = {0};
+
+    if (migration_check_publication(run, run->control, &why))
+        return true;
+    if (why.kind == ERR_FAILED)
+        return give_up(run, why.message, err);
+    *err = why;
+    return false;
+}
+
 /* ---- what is built ---- */
 
 static bool
@@ -696,7 +709,7 @@ resume_skip_built(Migration *run, Conn *conn, SqlList *indexes, SqlList *constra
 /* ---- what a stop leaves ---- */
 
 void
-resume_tell_kept(Migration *run)
+resume_leave(Migration *run)
 {
     static const char SQL[] =
         "select coalesce(pg_catalog.pg_size_pretty(pg_catalog.pg_wal_lsn_diff("
@@ -712,10 +725,12 @@ resume_tell_kept(Migration *run)
 
     loop_shield(run->loop);
     conn = conn_open(run->loop, &run->target, CONN_SQL, "farewell", &ignored);
+    /* a build or a long statement would go on until it had an answer to give */
     if (conn != NULL &&
-        !query_one(conn, SQL,
-                   (const char *const[]){run->names.slot, run->names.shadow_schema, NULL}, &rows,
-                   &ignored))
+        (!cleanup_end_sessions(conn, &run->names, conn_pid(conn), &ignored) ||
+         !query_one(conn, SQL,
+                    (const char *const[]){run->names.slot, run->names.shadow_schema, NULL}, &rows,
+                    &ignored)))
         err_clear(&ignored);
     loop_unshield(run->loop);
     if (rows != NULL)

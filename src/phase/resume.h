@@ -34,8 +34,12 @@ NODISCARD bool resume_find(Migration *run, bool *finished, Err *err);
  */
 NODISCARD bool resume_prepare(Migration *run, Err *err);
 
-/* Wait until the slot is free, and prove that nobody else has read it or made it anew. */
+/*
+ * Wait until the slot is free, and prove that nobody else has read it or made it anew; and that
+ * nobody has altered the publication.  ERR_GONE.
+ */
 NODISCARD bool resume_take_slot(Migration *run, Err *err);
+NODISCARD bool resume_check_publication(Migration *run, Err *err);
 
 /*
  * Index phase: of the definition's indexes and constraints, those that are not built yet.  Where
@@ -45,7 +49,10 @@ NODISCARD bool resume_take_slot(Migration *run, Err *err);
 NODISCARD bool resume_skip_built(Migration *run, Conn *conn, SqlList *indexes,
                                  SqlList *constraints, Err *err);
 
-/* Say what is kept and what that costs; opens a session of its own, shielded from stop requests. */
-void resume_tell_kept(Migration *run);
+/*
+ * End what the run's sessions are doing, and say what is kept and what that costs.  Opens a session of
+ * its own, shielded from stop requests.
+ */
+void resume_leave(Migration *run);
 
 #endif

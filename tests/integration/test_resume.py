@@ -163,6 +163,9 @@ def test_every_phase_goes_on(db, other, walter, phase, stop):
     with held_in(phase, walter, other) as run:
         stop(run)
         wait_until_dead(db)
+        # who builds the index does not notice that nobody waits for it
+        db.execute("select pg_terminate_backend(pid) from pg_stat_activity"
+                   " where application_name ~ '^walter: '")
         db.execute("create or replace function slow(bigint) returns bigint language sql immutable"
                    " as 'select $1'")
     db.execute("create table twin (like t); insert into twin select * from t;"
@@ -339,6 +342,8 @@ def test_publication_altered(db, other, walter):
     db.execute(f"alter publication {name} drop table t; alter publication {name} add table t")
     result = walter.perform(ALTER, check=9)
     assert "was dropped or altered by somebody else" in result.stderr
+    walter.run("cleanup", "--yes")
+    assert_removed(db)
 
 
 def test_harmless_changes_of_the_definition(db, other, walter):
