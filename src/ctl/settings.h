@@ -73,7 +73,7 @@ typedef struct Settings {
     int64_t lock_hold_ms;         /* budget between lock and COMMIT */
     int64_t cutover_retries;      /* 0 = no limit */
     OldSnapshots old_snapshots;
-    int64_t snapshot_max_age_s; /* the copy replaces an older snapshot, 0 = never */
+    int64_t snapshot_max_age_s;  /* the copy replaces an older snapshot, 0 = never */
     int64_t reconnect_timeout_s; /* how long a lost server is waited for */
     int64_t slot_timeout_s; /* longest wait for running writers at slot creation, 0 = no limit */
 

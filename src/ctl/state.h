@@ -51,9 +51,9 @@ typedef struct RunRecord {
     const char *system_identifier;
     const char *plugin;
     int timeline;
-    bool is_resumable;           /* its facts are noted: it had got as far as the copy */
-    bool alive;                  /* a session holds the run's advisory lock */
-    bool is_unfinished;          /* something is left of what was to be done after the swap */
+    bool is_resumable;  /* its facts are noted: it had got as far as the copy */
+    bool alive;         /* a session holds the run's advisory lock */
+    bool is_unfinished; /* something is left of what was to be done after the swap */
 } RunRecord;
 
 /*
@@ -81,8 +81,9 @@ typedef struct RunStart {
     const char *statement;
     const char *plugin;
     int apply_jobs; /* sessions that apply, each with a position of its own */
-    const char *key_columns; /* SQL: the original's key columns with their types, ", " before each */
-    const char *key_names;   /* the same without types */
+    const char
+        *key_columns;      /* SQL: the original's key columns with their types, ", " before each */
+    const char *key_names; /* the same without types */
 } RunStart;
 
 /*

@@ -15,9 +15,8 @@ bool
 repl_send_create_slot(Conn *conn, const char *slot, Plugin plugin, bool temporary, Err *err)
 {
     /* the keyword form: 13 and 14 do not know the parenthesised one */
-    AUTO(Text) *command =
-        sql_build("CREATE_REPLICATION_SLOT %S%S LOGICAL %S EXPORT_SNAPSHOT", slot,
-                  temporary ? " TEMPORARY" : "", PLUGIN_NAMES[plugin]);
+    AUTO(Text) *command = sql_build("CREATE_REPLICATION_SLOT %S%S LOGICAL %S EXPORT_SNAPSHOT", slot,
+                                    temporary ? " TEMPORARY" : "", PLUGIN_NAMES[plugin]);
 
     return query_send(conn, command, err);
 }

@@ -244,8 +244,7 @@ begin_positions(Migration *run, Err *err)
     const Position position = {.end_lsn = run->snapshot_lsn};
 
     run->position_count = run->settings->apply_jobs;
-    run->positions =
-        arena_alloc(run->arena, sizeof *run->positions * (size_t)run->position_count);
+    run->positions = arena_alloc(run->arena, sizeof *run->positions * (size_t)run->position_count);
     for (int i = 0; i < run->position_count; i++)
         run->positions[i] = position;
     return state_reset_positions(run->control, &run->names, run->position_count, &position, err);

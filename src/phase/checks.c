@@ -50,8 +50,8 @@ const Check CHECKS_SERVER[] = {
      " where (select pg_catalog.count(*) from pg_catalog.pg_replication_slots) >= m"
      /* an interrupted run has one, which goes on with it or is removed */
      "   and not exists (select from pg_catalog.pg_replication_slots where not active"
-     "     and slot_name ~ '^walter_[0-9a-f]{8}$' and database = pg_catalog.current_database())"
-     UNUSED},
+     "     and slot_name ~ '^walter_[0-9a-f]{8}$' and database = "
+     "pg_catalog.current_database())" UNUSED},
     {"wal_senders",
      "select pg_catalog.format('all %s WAL senders are in use', m), 'Raise max_wal_senders.'"
      "  from (select pg_catalog.current_setting('max_wal_senders')::int as m) s"

@@ -78,9 +78,9 @@ struct Copy {
     Pace pace;
     int restarts;
     int64_t most_open_bytes;
-    SlotWait wait;      /* for a newer snapshot */
-    int64_t renew_us;   /* when the next one is due */
-    bool is_resting;    /* no chunk begins, because the snapshot is about to be replaced */
+    SlotWait wait;    /* for a newer snapshot */
+    int64_t renew_us; /* when the next one is due */
+    bool is_resting;  /* no chunk begins, because the snapshot is about to be replaced */
 };
 
 static bool
@@ -520,8 +520,8 @@ advance_committing(Migration *run, Worker *worker, Err *err)
 static bool
 advance_idle(Migration *run, Worker *worker, Err *err)
 {
-    if (run->copy->is_resting || worker - run->copy->workers >= others_jobs(run) || clock_now_us() < worker->next_us ||
-        !chunks_take(run->copy->chunks, &worker->chunk))
+    if (run->copy->is_resting || worker - run->copy->workers >= others_jobs(run) ||
+        clock_now_us() < worker->next_us || !chunks_take(run->copy->chunks, &worker->chunk))
         return true;
     return start_chunk(run, worker, err);
 }

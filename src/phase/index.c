@@ -28,9 +28,9 @@ struct IndexBuild {
     int builder_count;
     SqlList indexes;     /* of the definition's, those that an earlier process has not built */
     SqlList constraints; /* ... and these, in the same way */
-    int next_index;   /* in `indexes` */
-    int most_workers; /* of a build that is alone, or of each where that was asked for */
-    bool finished;    /* constraints and VACUUM are done */
+    int next_index;      /* in `indexes` */
+    int most_workers;    /* of a build that is alone, or of each where that was asked for */
+    bool finished;       /* constraints and VACUUM are done */
 };
 
 /* Let the session's next builds have so many parallel workers. */
@@ -215,9 +215,8 @@ run_watched(Migration *run, Conn *conn, const char *sql, Err *err)
 static bool
 is_vacuumed(const Migration *run)
 {
-    return run->record != NULL && strcmp(run->record->phase, "index") != 0 &&
-           run->copy_is_done && run->index->indexes.count == 0 &&
-           run->index->constraints.count == 0;
+    return run->record != NULL && strcmp(run->record->phase, "index") != 0 && run->copy_is_done &&
+           run->index->indexes.count == 0 && run->index->constraints.count == 0;
 }
 
 /* Constraints take their ready-built indexes; they lock the shadow, so they come one by one. */

@@ -347,8 +347,9 @@ run_phase(Migration *run, Phase phase, Err *err)
 static bool
 must_note(const Migration *run, Phase phase)
 {
-    return run->started && !run->swapped && (run->record == NULL || phase > PHASE_COPY ||
-                                             (phase == PHASE_COPY && !run->copy_is_done));
+    return run->started && !run->swapped &&
+           (run->record == NULL || phase > PHASE_COPY ||
+            (phase == PHASE_COPY && !run->copy_is_done));
 }
 
 static bool

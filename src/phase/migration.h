@@ -211,7 +211,7 @@ typedef struct Migration {
     const char *shadow_qualified; /* walter_<run>.<name>, quoted */
     Projection projection;
     const char *outputs; /* quoted list of the shadow's columns that are filled; from the copy on */
-    int *shadow_key; /* per key column of the original: index of the shadow's column */
+    int *shadow_key;     /* per key column of the original: index of the shadow's column */
     const char **key_equal;        /* per key column of the original; from apply's beginning on */
     bool has_key_index;            /* see renewal_drop_index */
     const char **shadow_key_equal; /* per key column: "OPERATOR(pg_catalog.=)" */
@@ -232,8 +232,8 @@ typedef struct Migration {
     bool is_finished;        /* it had swapped before: what was left is done */
     bool abort_asked;        /* by walter abort */
     int64_t lost_us;         /* since when this process has tried to go on; 0 = it has not lost */
-    const char *own_run;     /* the run that this process has begun, and whose sessions may be left */
-    Spool *spool; /* until the stream takes it; NULL = none */
+    const char *own_run; /* the run that this process has begun, and whose sessions may be left */
+    Spool *spool;        /* until the stream takes it; NULL = none */
     Stream *stream;
     Apply *apply;
     Capture *capture;

@@ -51,8 +51,7 @@ add_index(const Migration *run, int leaf, Buf *sql)
 {
     AUTO(Text) *name = index_name(run, leaf);
 
-    sql_add(sql, "create index if not exists %I on %S (", name,
-            run->leaves[leaf].shadow_qualified);
+    sql_add(sql, "create index if not exists %I on %S (", name, run->leaves[leaf].shadow_qualified);
     for (int i = 0; i < run->original.key_count; i++)
         sql_add(sql, "%S%I", i == 0 ? "" : ", ", run->shadow.columns[run->shadow_key[i]].name);
     buf_add_text(sql, "); ");
@@ -135,9 +134,9 @@ static bool
 forget_part(Renewal *renewal, const Rows *parts, int row, Err *err)
 {
     Migration *run = renewal->run;
-    AUTO(Text) *drop = sql_build("delete from %S where leaf = %S and first_block = %S",
-                                 run->names.copied, rows_text(parts, row, 0),
-                                 rows_text(parts, row, 1));
+    AUTO(Text) *drop =
+        sql_build("delete from %S where leaf = %S and first_block = %S", run->names.copied,
+                  rows_text(parts, row, 0), rows_text(parts, row, 1));
     Chunk chunk = {.first_block = rows_int(parts, row, 1), .end_block = rows_int(parts, row, 2)};
     BUF_AUTO(begin);
     BUF_AUTO(query);
@@ -193,8 +192,8 @@ move_keys(Renewal *renewal, int leaf, int64_t *count, Err *err)
     sql_add(&out,
             "copy (delete from %S where ctid = any (array(select ctid from %S where leaf = %D"
             " limit %D)) returning %S) to stdout",
-            run->names.touched, run->names.touched, (int64_t)run->leaves[leaf].oid,
-            renewal->slice, buf_text(&keys) + 2);
+            run->names.touched, run->names.touched, (int64_t)run->leaves[leaf].oid, renewal->slice,
+            buf_text(&keys) + 2);
     copy_add_begin(run, &in);
     conn_add_pinned_formats(&in);
     sql_add(&in,
@@ -248,8 +247,7 @@ copy_rows(Renewal *renewal, int leaf, Err *err)
     if (!run->binary_copy)
         conn_add_pinned_formats(&in);
     copy_add_into(run, &in, leaf);
-    if (!copydata_pipe(renewal->reader, buf_text(&out), renewal->writer, buf_text(&in), &rows,
-                       err))
+    if (!copydata_pipe(renewal->reader, buf_text(&out), renewal->writer, buf_text(&in), &rows, err))
         return false;
     renewal->rows += rows;
     return true;
@@ -290,8 +288,7 @@ copy_slice(Renewal *renewal, int leaf, int64_t *count, Err *err)
         give_back(renewal);
         return true;
     }
-    return query_exec(renewal->reader, "commit", err) &&
-           query_exec(renewal->writer, "commit", err);
+    return query_exec(renewal->reader, "commit", err) && query_exec(renewal->writer, "commit", err);
 }
 
 /* The only row of a slice does not fit: it is named by its key. */
@@ -345,8 +342,8 @@ static bool
 open_sessions(Renewal *renewal, Err *err)
 {
     Migration *run = renewal->run;
-    ConnKind kind = run->binary_copy || run->projection.is_copy_statement ? CONN_EXPRESSIONS
-                                                                          : CONN_SQL;
+    ConnKind kind =
+        run->binary_copy || run->projection.is_copy_statement ? CONN_EXPRESSIONS : CONN_SQL;
 
     renewal->writer = migration_connect_owner(run, kind, "copy to", err);
     if (renewal->writer == NULL)
@@ -378,8 +375,8 @@ choose_slice(const Migration *run, int64_t most_bytes)
     const Counters *counters = &run->counters;
 
     if (counters->rows_estimated > 0)
-        bytes = most_bytes / (CHUNKS_ROW_BYTES + counters->blocks_total * 8192 /
-                                                     counters->rows_estimated);
+        bytes = most_bytes /
+                (CHUNKS_ROW_BYTES + counters->blocks_total * 8192 / counters->rows_estimated);
     return bytes < 1 ? 1 : bytes > SLICE_KEYS ? SLICE_KEYS : bytes;
 }
 
@@ -387,10 +384,8 @@ bool
 renewal_settle(Migration *run, Chunks *chunks, int64_t most_bytes, int *moved, Err *err)
 {
     int64_t started_us = clock_now_us();
-    Renewal renewal = {.run = run,
-                       .chunks = chunks,
-                       .slice = choose_slice(run, most_bytes),
-                       .moved = moved};
+    Renewal renewal = {
+        .run = run, .chunks = chunks, .slice = choose_slice(run, most_bytes), .moved = moved};
     bool ok = settle(&renewal, err);
 
     conn_close(renewal.reader);

@@ -133,8 +133,8 @@ static bool
 refuse_different(const RunRecord *record, const char *what, Err *err)
 {
     err_set(err, ERR_REFUSED,
-            "an earlier run on %s, begun %s, was interrupted, and %s is not the same", record->table,
-            record->started_at, what);
+            "an earlier run on %s, begun %s, was interrupted, and %s is not the same",
+            record->table, record->started_at, what);
     return err_hint(err,
                     "To go on with it, give the same: -a '%.200s'.  To give it up: --restart "
                     "begins anew, walter abort only removes it.",
@@ -167,12 +167,11 @@ read_identity(Migration *run, const RunRecord *record, Err *err)
         return err_wrap(err, "reading walter.run");
     if (rows_count(rows) == 0)
         return true;
-    run->identity =
-        (Identity){.index_oid = (uint32_t)rows_int(rows, 0, 0),
-                   .index = arena_copy(run->arena, rows_text(rows, 0, 1),
-                                       strlen(rows_text(rows, 0, 1))),
-                   .former = record->former_identity,
-                   .is_set = rows_bool(rows, 0, 2)};
+    run->identity = (Identity){
+        .index_oid = (uint32_t)rows_int(rows, 0, 0),
+        .index = arena_copy(run->arena, rows_text(rows, 0, 1), strlen(rows_text(rows, 0, 1))),
+        .former = record->former_identity,
+        .is_set = rows_bool(rows, 0, 2)};
     return true;
 }
 
@@ -203,9 +202,8 @@ static bool
 finish_swapped(Migration *run, const RunRecord *record, bool *finished, Err *err)
 {
     if (!is_same_statement(run->settings->statement, record->statement)) {
-        err_set(err, ERR_REFUSED,
-                "an earlier run on %s, begun %s, was interrupted after its swap", record->table,
-                record->started_at);
+        err_set(err, ERR_REFUSED, "an earlier run on %s, begun %s, was interrupted after its swap",
+                record->table, record->started_at);
         return err_hint(err, "Run walter cleanup first; it finishes that run.");
     }
     *finished = true;
@@ -308,8 +306,9 @@ check_server(Migration *run, Err *err)
 
     if (!state_check_server(run->control, run->record, &same, err))
         return false;
-    return same || give_up(run, "this is another server, or one with another history (restored from "
-                                "a backup, or promoted)",
+    return same || give_up(run,
+                           "this is another server, or one with another history (restored from "
+                           "a backup, or promoted)",
                            err);
 }
 
@@ -507,8 +506,7 @@ check_files(Migration *run, Err *err)
     for (int i = 0; i < run->leaf_count; i++)
         sql_add(&changed, "%S(%D::pg_catalog.oid, %D::pg_catalog.oid)", i == 0 ? "" : ", ",
                 (int64_t)run->leaves[i].oid, (int64_t)run->leaves[i].filenode);
-    sql_add(&changed,
-            ") l (oid, file) join %S c on c.leaf = l.oid and c.filenode <> l.file",
+    sql_add(&changed, ") l (oid, file) join %S c on c.leaf = l.oid and c.filenode <> l.file",
             run->names.copied);
     if (!query_one(run->control, buf_text(&changed), NULL, &rows, err))
         return false;

@@ -46,8 +46,8 @@ NODISCARD bool resume_check_publication(Migration *run, Err *err);
  * something is built that is not wanted any more, all of it is dropped, to be built again.  `conn`
  * acts as the table's owner.
  */
-NODISCARD bool resume_skip_built(Migration *run, Conn *conn, SqlList *indexes,
-                                 SqlList *constraints, Err *err);
+NODISCARD bool resume_skip_built(Migration *run, Conn *conn, SqlList *indexes, SqlList *constraints,
+                                 Err *err);
 
 /*
  * End what the run's sessions are doing, and say what is kept and what that costs.  Opens a session of

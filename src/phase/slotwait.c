@@ -18,8 +18,7 @@ slotwait_begin(Migration *run, SlotWait *wait, bool temporary, Err *err)
 
     *wait = (SlotWait){.started_us = clock_now_us()};
     wait->reported_us = wait->started_us - REPORT_INTERVAL_US + FIRST_REPORT_US;
-    wait->conn =
-        migration_connect(run, CONN_REPLICATION, temporary ? "snapshot" : "stream", err);
+    wait->conn = migration_connect(run, CONN_REPLICATION, temporary ? "snapshot" : "stream", err);
     return wait->conn != NULL &&
            repl_send_create_slot(wait->conn, temporary ? beside : run->names.slot,
                                  run->settings->plugin, temporary, err);

@@ -42,7 +42,7 @@ struct Stage {
     int next_seq;    /* both count on through a transaction, so that no number comes twice */
     int next_set;
     int key_set; /* of the keys that are being staged */
-    Sets *sets; /* of stage_send, in the batch's arena */
+    Sets *sets;  /* of stage_send, in the batch's arena */
     Prepared *statements;
     int statement_count;
     int statement_size;

@@ -115,8 +115,8 @@ step(Apply *apply, bool *truncated, bool *reached, Err *err)
 
     if (queue_is_drained(queue))
         return loop_turn(apply->run->loop, clock_now_us() + WAIT_US, err);
-    if (!batch_read(apply->reader, apply->now, &apply->done,
-                    apply->run->settings->pull_batch_count, err))
+    if (!batch_read(apply->reader, apply->now, &apply->done, apply->run->settings->pull_batch_count,
+                    err))
         return false;
     *reached = batch_has_stopped(apply->reader);
     queue_mark(queue);
@@ -155,8 +155,8 @@ apply_forget(Apply *apply, int leaf, Conn *from, const char *query, const char *
     AUTO(Text) *commit = sql_build("%S; commit", also);
 
     stage_aim(apply->stage, &apply->run->leaves[leaf]);
-    if (query_exec(apply->conn, "begin", err) &&
-        stage_pipe_keys(apply->stage, from, query, err) && query_exec(apply->conn, commit, err))
+    if (query_exec(apply->conn, "begin", err) && stage_pipe_keys(apply->stage, from, query, err) &&
+        query_exec(apply->conn, commit, err))
         return true;
     query_rollback(apply->conn);
     return false;
