@@ -1,6 +1,10 @@
 """An interrupted run goes on: what was copied and applied is kept, nothing is lost and nothing twice."""
+import os
 import re
+import shutil
 import signal
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +13,7 @@ from support.load import TwinLoad, assert_same
 from support.phases import ALTER, held_in
 from support.traces import assert_finished, assert_removed, traces
 from support.wait import wait_for_session, wait_until, wait_until_dead
+from support.walter import Walter
 
 # Whoever holds this lock stops the copy at the row that asks for it.
 GATE = 4711
@@ -56,15 +61,14 @@ class HalfCopied:
         self.alter = alter
         db.execute(GATED)
         self.twins = Twins(db, definition, rows)
-        db.execute("alter table t add check (gate(id))")
+        db.execute("alter table t add check (gate(id::bigint))")
         holder = db.connect()
         holder.execute(f"select pg_advisory_lock({GATE})")
         self.run = walter.start_perform(alter.replace("{t}", "t"), *self.args)
         wait_for_session(db, "copy to", "wait_event = 'advisory'")
         copied = db.query_one("select 'walter.' || relname from pg_class"
                               " where relkind = 'r' and relname ~ '^copied_'")
-        self.chunks = db.query_one(f"select count(*) from {copied} where is_whole")
-        assert self.chunks > 0
+        wait_until_true(db, f"select count(*) > 0 from {copied}")
         stop(self.run)
         holder.close()
         wait_until_dead(db)
@@ -127,6 +131,88 @@ def test_changes_while_the_copy_is_interrupted(db, walter, name, plugin):
         walter.perform(half.alter.replace("{t}", "t"), *half.args)
     else:
         half.go_on()
+    half.assert_equal()
+
+
+KINDS = {
+    "identity full": (DOCS + "; alter table {t} replica identity full", DOCS_ROWS, WIDEN, []),
+    "identity index": ("create table {t} (id bigint not null, n int, filler text, doc text, primary key (n, id));"
+                       " create unique index {t}_id on {t} (id);"
+                       "alter table {t} replica identity using index {t}_id", DOCS_ROWS,
+                       "alter table {t} alter n type bigint", []),
+    "numeric key": (DOCS.replace("id bigint", "id numeric"),
+                    DOCS_ROWS.replace("select i, i", "select (i || '.00')::numeric, i"), WIDEN, []),
+    "key retyped": (DOCS, DOCS_ROWS, "alter table {t} alter id type int using id * 2", []),
+    "expression": (DOCS, DOCS_ROWS, "alter table {t} alter filler type text using n || md5(doc)",
+                   []),
+    "generated": ("create table {t} (id bigint primary key, n int, filler text, doc text,"
+                  " twice int generated always as (n * 2) stored)",
+                  DOCS_ROWS.replace("into {t}", "into {t} (id, n, filler, doc)"),
+                  "alter table {t} add column x int default 5, alter id type int", []),
+    "text only": (DOCS.replace("n int", "n int, acl aclitem"),
+                  DOCS_ROWS.replace("into {t}", "into {t} (id, n, filler, doc)"), WIDEN, []),
+    "serial": (DOCS.replace("n int", "n int, s serial, g int generated always as identity"),
+               DOCS_ROWS.replace("into {t}", "into {t} (id, n, filler, doc)"), WIDEN, []),
+    "tree": ("create table {t} (id bigint primary key, n int, filler text, doc text)"
+             " partition by range (id);"
+             "create table {t}_a partition of {t} for values from (minvalue) to (3000);"
+             "create table {t}_b (doc text, filler text, n int, id bigint not null);"
+             "alter table {t} attach partition {t}_b for values from (3000) to (maxvalue)",
+             DOCS_ROWS.replace("into {t}", "into {t} (id, n, filler, doc)"),
+             "alter table {t} alter n type bigint, add column x int default 5", []),
+}
+MEANWHILE = ("update {t} set n = n + 1 where id % 3 = 0",
+             "update {t} set id = id + 100000 where id % 1000 = 7",
+             "delete from {t} where id % 11 = 0",
+             "update {t} set filler = repeat('g', 1000) where id <= 1500",
+             "update {t} set doc = 'short' where id between 7000 and 7100")
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_tables_of_all_kinds(db, walter, name):
+    definition, rows, alter, args = KINDS[name]
+    half = HalfCopied(db, walter, alter=alter, definition=definition, rows=rows, args=args)
+    half.twins.do(*MEANWHILE)
+    half.go_on()
+    half.assert_equal()
+
+
+def test_copy_statement(db, walter):
+    """Rows that it leaves out stay out, and what it gives is what it gives now."""
+    db.execute("create table names (id bigint primary key, name text);"
+               "insert into names select i, 'name ' || i from generate_series(1, 8000) i")
+    statement = ("insert into %{shadow_table} (id, n, filler, doc, name) select t.id, t.n, t.filler,"
+                 " t.doc, m.name from only t left join names m on m.id = t.id where t.n % 10 <> 3")
+    half = HalfCopied(db, walter, alter="alter table {t} add column name text",
+                      args=["-c", statement])
+    half.twins.do(*MEANWHILE, "update {t} set n = 3 where id between 40 and 60",
+                  "update {t} set n = 4 where n % 10 = 3 and id between 7200 and 7300")
+    half.go_on()
+    db.execute("alter table twin add column name text;"
+               "update twin set name = m.name from names m where m.id = twin.id;"
+               "delete from twin where n % 10 = 3; alter table t drop constraint t_id_check")
+    half.twins.assert_same_rows()
+
+
+def test_as_ordinary_role(db, owner, walter):
+    half = HalfCopied(owner, walter.as_user(owner), interrupt)
+    half.twins.do(*MEANWHILE)
+    half.go_on()
+    half.assert_equal()
+
+
+def test_chunk_that_was_copied_in_part(db, walter):
+    """Wide rows: the writer commits in the middle of a chunk, and dies before its end."""
+    rows = ("insert into {t} select i, i, 'f', case when i > 3000 then (select string_agg("
+            "md5(i::text || j), '') from generate_series(1, 400) j) end"
+            "  from generate_series(1, 8000) i")
+    db.execute("alter database " + db.name + " set logical_decoding_work_mem = '4MB'")
+    half = HalfCopied(db, walter, rows=rows, args=["-j", "1"])
+    copied = db.query_one("select 'walter.' || relname from pg_class where relkind = 'r'"
+                          " and relname ~ '^copied_'")
+    assert db.query_one(f"select count(*) from {copied} where not is_whole") == 1
+    half.twins.do(*MEANWHILE)
+    half.go_on()
     half.assert_equal()
 
 
@@ -411,3 +497,41 @@ def test_snapshot_is_renewed(db, walter):
     assert_same(db, "table t", "table twin")
     assert_finished(db)
     assert not [trace for trace in traces(db) if "slot" in trace]
+
+
+# -- transaction ids that begin anew ----------------------------------------------------------------
+
+def age_server(server, next_xid):
+    """Let the server's next transaction id be this one, and freeze all rows."""
+    server.halt()
+    data = Path(server.description["data"])
+    segment = data / "pg_xact" / f"{next_xid // (1024 * 1024):04X}"
+    if not segment.exists():
+        segment.write_bytes(bytes(256 * 1024))
+        shutil.chown(segment, *(2 * [data.stat().st_uid]))
+    subprocess.run([*server.program("pg_resetwal"), "-x", str(next_xid), "-D", data], check=True,
+                   stdout=subprocess.DEVNULL, preexec_fn=lambda: os.setuid(data.stat().st_uid),
+                   cwd="/")
+    server.resume()
+    subprocess.run([*server.program("vacuumdb"), "--all", "--freeze", "--quiet"], check=True,
+                   env={**os.environ, **server.env()})
+
+
+def test_transaction_ids_wrap_around_meanwhile(new_server, new_db):
+    server = new_server(fast=True)
+    with server.connect() as conn:
+        conn.execute("alter database template0 allow_connections true")
+    for next_xid in (1_900_000_000, 3_800_000_000, 4_294_960_000):
+        age_server(server, next_xid)
+    db = new_db(server)
+    walter = Walter(db)
+    half = HalfCopied(db, walter)
+    half.twins.do(*MEANWHILE)
+    db.execute("create table burnt (n int);"
+               "do $$ begin for i in 1..9000 loop begin insert into burnt values (i);"
+               " exception when others then null; end; end loop; end $$")
+    assert db.query_one("select pg_current_xact_id()::text::numeric > 4294967296")
+    half.twins.do("update {t} set n = -n where id % 5 = 0", "update {t} set id = id + 300000"
+                  " where id % 1000 = 9", "delete from {t} where id % 13 = 0")
+    half.go_on()
+    half.assert_equal()
