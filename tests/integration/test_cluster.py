@@ -14,9 +14,11 @@ from support.database import Database
 from support.dump import diff, fingerprint, schema_dump
 from support.load import CounterLoad, TwinLoad, assert_same, compare
 from support.server import CLUSTER, Server, majors, run_cluster
-from support.walter import Walter
+from support.walter import Walter, binary
 
 HERE = Path(__file__).parent
+
+pytestmark = pytest.mark.superuser("is about the tests' own tools")
 
 
 # -- scripts/cluster ------------------------------------------------------------------------------
@@ -278,6 +280,28 @@ def test_a_left_over_slot_fails_the_test(tmp_path, server):
     with server.connect() as conn:
         assert not conn.execute("select 1 from pg_replication_slots"
                                 " where slot_name = 'left_over_slot'").fetchall()
+
+
+def test_as_an_ordinary_role(tmp_path, server):
+    """WALTER_TEST_ROLE=owner: it owns what a superuser had to make, and is gone afterwards."""
+    done = run_pytest(tmp_path, """
+        import pytest
+        def test_a(db, walter):
+            db.execute("create extension pg_walinspect; create table t (id int primary key, n int)")
+            walter.perform("alter table t alter n type bigint")
+            assert db.query("select distinct rolname, rolsuper from pg_class join pg_roles r"
+                            " on r.oid = relowner where relname = 't'") == [(db.user, False)]
+            assert db.query_one("select rolsuper from pg_extension join pg_roles r"
+                                " on r.oid = extowner where extname = 'pg_walinspect'") is False
+            with db.connect() as conn, pytest.raises(Exception, match="permission denied"):
+                conn.execute("create role another")
+        def test_b(owner): assert False
+        @pytest.mark.superuser("why")
+        def test_c(db): assert False""", WALTER_TEST_ROLE="owner", WALTER_BIN=str(binary()),
+                      **external(server))
+    assert "1 passed, 2 skipped" in done.stdout, done.stdout
+    with server.connect() as conn:
+        assert not conn.execute("select 1 from pg_roles where rolname ~ '^test_'").fetchall()
 
 
 @pytest.mark.parametrize("hang", ["db.execute('select pg_sleep(60)')", "walter.run()",

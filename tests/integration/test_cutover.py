@@ -396,6 +396,7 @@ def test_attempt_that_takes_too_long_is_given_up(db, walter):
     assert_finished(db)
 
 
+@pytest.mark.superuser("event triggers belong to superusers")
 def test_swap_that_takes_too_long_is_given_up(db, walter):
     """--lock-hold is watched by the server, too; and one attempt's failure does not spoil the next."""
     create_twins(db)

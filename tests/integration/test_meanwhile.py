@@ -206,6 +206,7 @@ def test_no_room_for_temporary_files(db, owner, walter):
     assert_removed(db)
 
 
+@pytest.mark.superuser("event triggers belong to superusers")
 def test_error_of_ours_is_not_blamed_on_the_data(db, walter):
     """Class 23 from the swap's own statements: exit code 1, not 3."""
     db.execute(TABLE + "; create function oops() returns event_trigger language plpgsql as $$ begin"

@@ -361,6 +361,7 @@ LOG_DDL = """
 """
 
 
+@pytest.mark.superuser("event triggers belong to superusers")
 @pytest.mark.parametrize("plugin", ["pgoutput", "wal2json"])
 def test_never_published_without_identity(db, walter, plugin):
     db.execute(LOG_DDL)
