@@ -67,7 +67,7 @@ def in_background(work):
     thread = threading.Thread(target=lambda: result.append(work()), daemon=True)
     thread.start()
 
-    def join(timeout=60):
+    def join(timeout=150):
         thread.join(timeout)
         assert result, "the other session did not end"
         return result[0]

@@ -31,7 +31,7 @@ def assert_only(db, expected):
         return not any(trace.startswith("session ") for trace in left())
 
     try:
-        wait_until(has_settled, "the run's sessions are gone", 10)
+        wait_until(has_settled, "the run's sessions are gone", 30)
     finally:
         found = left()
         assert not found, f"walter has left: {found}"
