@@ -73,8 +73,10 @@ drop_slot(Conn *conn, const RunNames *names, Err *err)
     for (;;) {
         if (query_run(conn, SQL, (const char *const[]){names->slot, NULL}, NULL, err))
             return true;
-        /* 55006: the walsender that we have just ended is still leaving */
-        if (strcmp(err->sqlstate, "55006") != 0 || clock_now_us() > until_us)
+        /* 55006: the walsender that we have just ended is still leaving; 42704: somebody else has
+         * dropped it since this statement found it */
+        if ((strcmp(err->sqlstate, "55006") != 0 && strcmp(err->sqlstate, "42704") != 0) ||
+            clock_now_us() > until_us)
             return err_wrap(err, "dropping the replication slot \"%s\"", names->slot);
         err_clear(err);
         if (!loop_pause(conn_loop(conn), 50000, err))

@@ -414,10 +414,24 @@ try_labels(Migration *run, Conn *conn, const Dependent *dependent, Err *err)
     }
 }
 
+/* The connected role may create schemas; the table's owner, as whom it acts here, need not. */
+static bool
+make_schema(const Migration *run, Conn *conn, const char *schema, Err *err)
+{
+    const char *owner = run->original.owner;
+    AUTO(Text) *sql =
+        run->is_superuser
+            ? sql_build("create schema if not exists %I", schema)
+            : sql_build("set local role none; create schema if not exists %I authorization %I;"
+                        "set local role %I",
+                        schema, owner, owner);
+
+    return query_exec(conn, sql, err);
+}
+
 static bool
 make_stand_in(Migration *run, Conn *conn, Dependent *dependent, Err *err)
 {
-    AUTO(Text) *schema = sql_build("create schema if not exists %I", dependent->stand_in_schema);
     AUTO(Text) *create = NULL;
     const char *text;
 
@@ -426,7 +440,7 @@ make_stand_in(Migration *run, Conn *conn, Dependent *dependent, Err *err)
     if (text == NULL)
         return false;
     create = build_stand_in(dependent, text);
-    if (!query_exec(conn, schema, err))
+    if (!make_schema(run, conn, dependent->stand_in_schema, err))
         return false;
     if ((dependent->kind == RULE || dependent->kind == POLICY) &&
         !stand_in_for_event(run, conn, dependent, err))

@@ -127,9 +127,41 @@ table_name(const Migration *run)
                           : sql_build("%I.%I", schema, run->ddl.table);
 }
 
+/* A table in a schema that the role may not use is not found, or not by a name that says where. */
+static bool
+check_usage(const Migration *run, Err *err)
+{
+    static const char SQL[] =
+        "select pg_catalog.format('role %I may not use schema %I, where the table is',"
+        "         current_user, n.nspname),"
+        "       pg_catalog.concat_ws(' ',"
+        "         case when not pg_catalog.has_schema_privilege(o.oid, n.oid, 'usage')"
+        "              then pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I;', n.nspname,"
+        "                o.rolname) end,"
+        "         case when not pg_catalog.pg_has_role(o.oid, 'usage')"
+        "              then pg_catalog.format('Connect as %I, or GRANT %I TO %I;', o.rolname,"
+        "                o.rolname, current_user) end)"
+        "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
+        "  join pg_catalog.pg_roles o on o.oid = c.relowner"
+        " where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')"
+        "   and not pg_catalog.has_schema_privilege(n.oid, 'usage')";
+    const char *schema = run->ddl.schema == NULL ? run->settings->schema : run->ddl.schema;
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(run->control, SQL, (const char *const[]){schema, run->ddl.table, NULL}, &rows,
+                   err))
+        return err_wrap(err, "looking for schema \"%s\"", schema);
+    if (rows_count(rows) == 0)
+        return true;
+    err_set(err, ERR_REFUSED, "%s", rows_text(rows, 0, 0));
+    return err_hint(err, "%s", rows_text(rows, 0, 1));
+}
+
 static bool
 no_such_table(const Migration *run, const char *name, const char *path, Err *err)
 {
+    if (!check_usage(run, err))
+        return false;
     err_set(err, ERR_REFUSED, "table %s does not exist", name);
     if (run->settings->schema_given && run->ddl.schema == NULL)
         return err_hint(err, "It was looked for in schema \"%s\" only, which --schema names.",
@@ -150,6 +182,8 @@ find_table(Migration *run, Err *err)
     AUTO(Rows) *rows = NULL;
 
     if (!check_schema(run, err))
+        return false;
+    if ((run->ddl.schema != NULL || run->settings->schema_given) && !check_usage(run, err))
         return false;
     if (!query_exec(run->control, sql, err) ||
         !query_one(run->control,

@@ -11,7 +11,7 @@ pytest.register_assert_rewrite("support.database", "support.walter", "support.lo
                               "support.hold")
 
 # pylint: disable=wrong-import-position
-from support.database import Database   # noqa: E402
+from support import ordinary            # noqa: E402
 from support.server import Server       # noqa: E402
 from support.turns import run_by_turns  # noqa: E402
 from support.walter import Walter       # noqa: E402
@@ -25,6 +25,8 @@ def shared_server():
     else:
         shared = Server.start(os.environ.get("WALTER_TEST_MAJOR", "15"), fast=True)
     yield shared
+    if not shared.is_ours and ordinary.wanted():
+        ordinary.drop_roles(shared)
     shared.remove()
 
 
@@ -54,7 +56,7 @@ def new_db(request):
     made = []
 
     def make(on, **options):
-        made.append(Database.create(on, **options))
+        made.append(ordinary.new_database(on, **options))
         request.node.stash.setdefault(LOG_OFFSETS, []).append((on, on.log_size()))
         return made[-1]
 
@@ -68,7 +70,7 @@ LOG_OFFSETS = pytest.StashKey()
 
 @pytest.fixture
 def db(new_db, server):
-    """A fresh database on the shared server, seen by the superuser."""
+    """A fresh database on the shared server, seen by the superuser (see README.md, "Roles")."""
     return new_db(server)
 
 
@@ -96,8 +98,19 @@ def pytest_runtestloop(session):
     return run_by_turns(session, turns) if turns else None
 
 
+def pytest_collection_modifyitems(items):
+    """As an ordinary role, leave out what is about a superuser, or chooses its roles by itself."""
+    for item in items if ordinary.wanted() else []:
+        mark = item.get_closest_marker("superuser")
+        if mark:
+            item.add_marker(pytest.mark.skip(reason=f"superuser: {mark.args[0]}"))
+        elif "owner" in item.fixturenames:
+            item.add_marker(pytest.mark.skip(reason="chooses its roles itself"))
+
+
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): how long the test may take")
+    config.addinivalue_line("markers", "superuser(why): needs walter to be one")
     # So that servers are removed when somebody ends the whole run.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
 

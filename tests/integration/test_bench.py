@@ -9,6 +9,8 @@ import pytest
 from support.server import TOP
 from support.walter import binary
 
+pytestmark = pytest.mark.superuser("makes a server of its own")
+
 
 @pytest.fixture
 def server_files():

@@ -239,6 +239,34 @@ def test_runs_in_a_row(db, walter):
     assert_finished(db)
 
 
+# An operator whom the slot's WAL worries drops it at the very moment when cleanup does, too.
+DROPPED_MEANWHILE = """
+    create function dropped_meanwhile(slot name) returns boolean language plpgsql as $$ begin
+        if current_query() ~ 'pg_drop_replication_slot' then
+            perform pg_drop_replication_slot(slot);
+        end if;
+        return true;
+    end $$;
+    do $$ begin
+        set local allow_system_table_mods to on;
+        execute format('create or replace view pg_catalog.pg_replication_slots as'
+                       '  select s.* from (%s) s'
+                       '   where s.database <> current_database() or s.active'
+                       '      or public.dropped_meanwhile(s.slot_name)',
+                       rtrim(pg_get_viewdef('pg_replication_slots'::regclass), ';'));
+    end $$
+"""
+
+
+def test_slot_dropped_meanwhile(db, other, walter):
+    with held_in("copy", walter, other) as run:
+        run.kill()
+    wait_until_dead(db)
+    db.execute(DROPPED_MEANWHILE)
+    walter.run("cleanup", "--yes")
+    assert_removed(db)
+
+
 # -- the server goes away -------------------------------------------------------------------------
 
 def test_fast_shutdown_with_a_backlog(new_server, new_db, walter):

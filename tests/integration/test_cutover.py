@@ -53,10 +53,12 @@ def attempts(run):
     return re.findall(r"cutover attempt (\d+): (.*)", run.log)
 
 
-def attempt_times(run):
-    """When the attempts ended."""
-    return [datetime.fromisoformat(time) for time in
-            re.findall(r"^(\S+ [0-9:.]+) info: cutover attempt", run.log, re.MULTILINE)]
+def pauses_after(run, reason):
+    """Seconds from the end of each attempt that failed for this reason to the end of the next."""
+    ends = [(datetime.fromisoformat(time), text) for time, text in re.findall(
+        r"^(\S+ [0-9:.]+) info: cutover attempt \d+: (.*)", run.log, re.MULTILINE)]
+    return [(following[0] - one[0]).total_seconds() for one, following in zip(ends, ends[1:])
+            if reason in one[1]]
 
 
 def in_background(work):
@@ -65,7 +67,7 @@ def in_background(work):
     thread = threading.Thread(target=lambda: result.append(work()), daemon=True)
     thread.start()
 
-    def join(timeout=60):
+    def join(timeout=150):
         thread.join(timeout)
         assert result, "the other session did not end"
         return result[0]
@@ -103,7 +105,7 @@ def test_reader_in_the_way_costs_the_others_a_pulse(db, walter, kind, record_pro
     with twin_load(db, clients=4) as load:
         # its statement is older than the copy, which alone would be waited for without an attempt
         run = walter.start_perform(ALTER, "--old-snapshots=ignore")
-        run.wait_for_log(f"cutover attempt 1: .*in the way of the lock: pid {pid}, .*{kind}")
+        run.wait_for_log(f"cutover attempt 1: .*in the way of the lock: .*pid {pid}, .*{kind}")
         load.reset_longest()
         run.wait_for_log("cutover attempt 4: ")
         longest = load.longest_ms
@@ -113,8 +115,9 @@ def test_reader_in_the_way_costs_the_others_a_pulse(db, walter, kind, record_pro
     record_property("longest stall in ms", longest)
     assert load.errors == []
     assert longest < STALL_MS, f"{longest} ms"
-    for number, text in attempts(run)[:-1]:
-        assert f"in the way of the lock: pid {pid}, user postgres, {kind}" in text, number
+    # in the way of a later one may have been one of the clients, after the reader's end
+    for number, text in attempts(run)[:4]:
+        assert f"pid {pid}, user {db.user}, {kind}" in text, number
     assert re.search(r"cutover attempt \d+: swapped, lock held for [0-9.]+ ms", run.log)
     assert re.search(r"done: .* lock attempts, [0-9.]+ ms waited for the lock, [0-9.]+ ms held",
                      run.log)
@@ -158,7 +161,7 @@ def test_kill_backends_ends_only_who_is_in_the_way(db, walter):
     bystander.execute("rollback; begin; select * from other")
     run = walter.start_perform(ALTER, "--kill-backends", "--wait-time-for-lock", "2")
     line = run.wait_for_log("ending the session that is in the way: "
-                            f"pid {blocker.info.backend_pid}, user postgres, idle in transaction")
+                            f"pid {blocker.info.backend_pid}, user {db.user}, idle in transaction")
     waited = [text for _, text in attempts(run) if line.start() > run.log.index(text)]
     result = run.finish()
     assert len(waited) >= 2, "it was ended before --wait-time-for-lock"
@@ -204,7 +207,7 @@ def test_reader_of_the_shadow_is_named(db, walter):
         run.wait_for_log("cutover attempt 1: ")
         reader = shadow_reader(db, run)
         run.wait_for_log("the shadow table .* is in use; in the way of the lock: "
-                         f"pid {reader.info.backend_pid}, user postgres, idle in transaction")
+                         f"pid {reader.info.backend_pid}, user {db.user}, idle in transaction")
         blocker.execute("commit")
         reader.execute("commit")
         run.finish()
@@ -223,7 +226,7 @@ def test_reader_of_the_shadow_is_ended(db, walter):
     blocker.execute("commit")
     result = run.finish()
     assert ("ending the session that is in the way: "
-            f"pid {reader.info.backend_pid}, user postgres, idle in transaction") in result.stderr
+            f"pid {reader.info.backend_pid}, user {db.user}, idle in transaction") in result.stderr
     assert_finished(db)
 
 
@@ -233,7 +236,7 @@ def test_reader_of_the_shadow_holds_up_its_key(db, walter):
     with held_copy(walter, ALTER) as run:
         reader = shadow_reader(db, run)
     run.wait_for_log("waiting for a lock on the shadow table .*; in the way: "
-                     f"pid {reader.info.backend_pid}, user postgres, idle in transaction")
+                     f"pid {reader.info.backend_pid}, user {db.user}, idle in transaction")
     reader.execute("commit")
     run.finish()
     assert_finished(db)
@@ -287,7 +290,7 @@ def test_old_snapshot_is_waited_for(db, walter):
     old = holder(db, "select 1", "repeatable read")
     run = walter.start_perform(ALTER)
     run.wait_for_log("waiting for an old snapshot, to which the new table would look empty or out "
-                     f"of date: pid {old.info.backend_pid}, user postgres, idle in transaction")
+                     f"of date: pid {old.info.backend_pid}, user {db.user}, idle in transaction")
     # it has not touched the table yet, and does so only now
     assert old.execute("select count(*) from t").fetchone() == (1000,)
     old.execute("commit")
@@ -317,7 +320,7 @@ def test_hidden_session_counts_as_old(db, walter, owner):
     owner.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
     old = holder(db, "select 1", "repeatable read")
     run = walter.as_user(owner).start_perform(ALTER)
-    run.wait_for_log(f"waiting for an old snapshot, .*pid {old.info.backend_pid}, user postgres, "
+    run.wait_for_log(f"waiting for an old snapshot, .*pid {old.info.backend_pid}, user {db.user}, "
                      r"doing what this role may not see \(GRANT pg_read_all_stats")
     old.execute("commit")
     run.finish()
@@ -393,6 +396,7 @@ def test_attempt_that_takes_too_long_is_given_up(db, walter):
     assert_finished(db)
 
 
+@pytest.mark.superuser("event triggers belong to superusers")
 def test_swap_that_takes_too_long_is_given_up(db, walter):
     """--lock-hold is watched by the server, too; and one attempt's failure does not spoil the next."""
     create_twins(db)
@@ -408,16 +412,18 @@ def test_swap_that_takes_too_long_is_given_up(db, walter):
             execute function slow_ddl();""")
     with twin_load(db, pause_ms=10) as load:
         run = walter.start_perform(ALTER, "--lock-hold", "300")
-        run.wait_for_log("cutover attempt 2: the swap took longer than --lock-hold; the lock was "
-                         r"held for \d+ ms: if that goes on, raise --lock-hold")
+        # others may fail in between, where a client does not get out of the way in time
+        too_long = (r"cutover attempt \d+: the swap took longer than --lock-hold; the lock was "
+                    r"held for \d+ ms: if that goes on, raise --lock-hold")
+        run.wait_for_log(f"{too_long}(?s:.*){too_long}")
         assert load.longest_ms < 300 + 50 + STALL_MS
         db.execute("update slow set seconds = 0")
         run.finish()
         load.wait_for(50)
     # the others are left alone for 20 times the hold, and for twice that after the second one
-    first, second, third = attempt_times(run)[:3]
-    assert (second - first).total_seconds() > 5.5
-    assert (third - second).total_seconds() > 11
+    first, second = pauses_after(run, "took longer than --lock-hold")
+    assert first > 5.5
+    assert second > 11
     assert load.errors == []
     assert_twins(db)
     assert_finished(db)

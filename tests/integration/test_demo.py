@@ -8,6 +8,8 @@ import pytest
 from support.server import TOP
 from support.walter import binary
 
+pytestmark = pytest.mark.superuser("makes a server of its own")
+
 DEMO = TOP / "scripts" / "demo"
 
 

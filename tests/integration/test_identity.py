@@ -135,6 +135,7 @@ def test_not_without_the_option(db, walter):
     assert_untouched(db)
 
 
+@pytest.mark.superuser("event triggers belong to superusers")
 def test_refused_by_the_server(db, walter):
     """What the rehearsal refuses is refused before the identity is touched."""
     db.execute(TABLE + "create table log (t regclass); create function note() returns event_trigger"

@@ -239,7 +239,7 @@ def test_lock_on_a_table_that_a_view_reads(db, walter):
     holder = db.connect(autocommit=False)
     holder.execute("lock table other in access exclusive mode")
     refused(walter, "alter table t add x int",
-            f"pid {holder.info.backend_pid}, user postgres, keeps a lock on public.other that forbids"
+            f"pid {holder.info.backend_pid}, user {db.user}, keeps a lock on public.other that forbids"
             " even reading the definition of public.t", "Try again when")
     holder.close()
     assert_untouched(db)
@@ -361,6 +361,7 @@ LOG_DDL = """
 """
 
 
+@pytest.mark.superuser("event triggers belong to superusers")
 @pytest.mark.parametrize("plugin", ["pgoutput", "wal2json"])
 def test_never_published_without_identity(db, walter, plugin):
     db.execute(LOG_DDL)

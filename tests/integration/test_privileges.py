@@ -1,4 +1,9 @@
 """Whose rights a run needs, and whose rights the owner's code gets."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import psycopg
 import pytest
 
@@ -6,6 +11,7 @@ from support.dump import diff, fingerprint
 from support.hold import held_copy
 from support.load import TwinLoad, assert_same
 from support.traces import assert_finished
+from support.walter import binary
 
 # Everything about a table that the swap has to carry over.
 RICH = """
@@ -103,6 +109,29 @@ def test_superuser_on_somebody_elses_table(db, owner, walter):
     before = fingerprint(owner, "t", positions=False)
     run_under_load(db, walter)
     assert_kept(db, before)
+
+
+# What scripts/test --as-owner runs as a whole.
+SLICE = [
+    "test_views.py::test_comes_out_as_plain_alter_table_gives_it[views: views on views]",
+    "test_carried.py::test_carried_over[depends on extension: populated afterwards]",
+    "test_log.py::test_somebody_reads_again",
+    "test_apply_jobs.py::test_each_session_notes_where_it_is",
+    "test_instant.py::test_not_said_of_a_copy_statement",
+]
+
+
+@pytest.mark.limit(900)
+def test_some_of_everything(server):
+    """As a role that has nothing else, see README.md of the tests."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", "--tb=short", *SLICE],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+        env={**os.environ, "WALTER_TEST_ROLE": "owner", "WALTER_TEST_PORT": str(server.port),
+             "WALTER_TEST_HOST": server.host, "WALTER_TEST_USER": server.user,
+             "WALTER_BIN": str(binary().resolve()), "PYTHONDONTWRITEBYTECODE": "1"})
+    assert done.returncode == 0, done.stdout
+    assert "skipped" not in done.stdout
 
 
 # -- whose rights the owner's code gets -----------------------------------------------------------

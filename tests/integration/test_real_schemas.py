@@ -10,11 +10,11 @@ import subprocess
 import psycopg
 import pytest
 
-from support.database import Database
 from support.fill import fill
 from support.hold import held_copy
 from support.oracle import (Case, Oracle, drop_old_tables, find_leftovers, oracle_server,
                             single_session)
+from support.ordinary import new_database
 from support.packages import unpacked
 from support.seed import seed
 from support.walter import Walter
@@ -70,12 +70,12 @@ def load(db, files):
 @pytest.fixture(name="pair")
 def new_pair(server, request):
     """The schema, filled, in two databases that are the same to the oid."""
-    plain = Database.create(server, "plain")
+    plain = new_database(server, "plain")
     load(plain, SCHEMAS[request.param])
     fill(plain, 1, 8, triggers=False)
     plain.execute("analyze")
     plain.close()
-    online = Database.create(server, "online", f"template {plain.name}")
+    online = new_database(server, "online", f"template {plain.name}")
     yield plain, online
     for db in (plain, online):
         assert db.drop() == []

@@ -6,6 +6,8 @@ import pytest
 
 from support.server import TOP
 
+pytestmark = pytest.mark.superuser("needs no server")
+
 CHECK_LAYERS = TOP / "scripts" / "check-layers"
 
 

@@ -135,7 +135,7 @@ def test_abort_while_somebody_reads_the_new_table(db, other, walter):
         result = run.finish(check=False)
     assert result.code == 1
     assert db.slots() == []
-    assert re.search(f"error: dropping the shadow table: .*; in the way: pid {pid}, user postgres, "
+    assert re.search(f"error: dropping the shadow table: .*; in the way: pid {pid}, user {db.user}, "
                      "idle in transaction", result.stderr)
     left = re.search(r"warning: of run \w+ there is still: (.*)", result.stderr).group(1)
     assert re.fullmatch(r"schema walter_\w{8}, schema walter_\w{8}_new, " + ", ".join(
@@ -145,7 +145,7 @@ def test_abort_while_somebody_reads_the_new_table(db, other, walter):
     assert "may hold back its WAL" not in result.stderr
     # the command waits longer, says for whom, and comes through when he has ended
     abort = walter.start("abort", "--yes")
-    abort.wait_for_log(f"waiting for a lock; in the way: pid {pid}, user postgres")
+    abort.wait_for_log(f"waiting for a lock; in the way: pid {pid}, user {db.user}")
     reader.execute("commit")
     abort.finish()
     assert_removed(db)

@@ -58,13 +58,16 @@ class Database:
 
     # -- statements ---------------------------------------------------------------------------
 
+    def _run(self, statement, params):
+        return self._conn.execute(statement, params)
+
     def execute(self, statement, params=None):
         """Run a statement (several, without params) and return the number of rows it touched."""
-        return self._conn.execute(statement, params).rowcount
+        return self._run(statement, params).rowcount
 
     def query(self, statement, params=None):
         """All rows, as tuples."""
-        return self._conn.execute(statement, params).fetchall()
+        return self._run(statement, params).fetchall()
 
     def query_one(self, statement, params=None):
         """The only row: its value if it has one column, else a tuple."""
@@ -89,11 +92,15 @@ class Database:
     def create_owner(self):
         """A role with the least that a run needs: LOGIN REPLICATION, CREATE on database, schema."""
         owner = self.create_role("login replication")
-        name = sql.Identifier(owner.user)
+        self.grant_create(owner.user)
+        return owner
+
+    def grant_create(self, user):
+        """Let the role create what a run creates, in this database."""
+        name = sql.Identifier(user)
         self.execute(sql.SQL("grant create on database {} to {}").format(
             sql.Identifier(self.name), name))
         self.execute(sql.SQL("grant create, usage on schema public to {}").format(name))
-        return owner
 
     def stop_at_the_end(self, load):
         """Have load.stop() called before the database is dropped, for tests that fail midway."""
@@ -166,8 +173,13 @@ def _drop_slot(conn, slot, timeout=10):
         if row is None:
             return
         if row[0] is None:
-            conn.execute("select pg_drop_replication_slot(%s)", [slot])
-            return
+            try:
+                conn.execute("select pg_drop_replication_slot(%s)", [slot])
+                return
+            except psycopg.errors.UndefinedObject:
+                return  # by the run itself, which has lost its stream and removes what it made
+            except psycopg.errors.ObjectInUse:
+                continue
         if time.monotonic() > deadline:
             raise RuntimeError(f'replication slot "{slot}" stays in use by pid {row[0]}')
         conn.execute("select pg_terminate_backend(%s)", [row[0]])

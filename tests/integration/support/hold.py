@@ -2,21 +2,21 @@
 from contextlib import contextmanager
 
 from .load import assert_same
-from .wait import wait_until
+from .wait import PATIENCE_S, wait_until
 
 
-def wait_until_true(db, query, params=None, timeout=60):
+def wait_until_true(db, query, params=None, timeout=PATIENCE_S):
     """Wait until the query's only value is true."""
     wait_until(lambda: db.query_one(query, params), query, timeout)
 
 
-def wait_for_waiter(db, table, timeout=60):
+def wait_for_waiter(db, table, timeout=PATIENCE_S):
     """Wait until somebody waits for a lock on the table."""
     wait_until_true(db, "select count(*) > 0 from pg_locks where relation = %s::regclass"
                         " and not granted", [table], timeout)
 
 
-def wait_for_shadow_waiter(db, shadow, timeout=60):
+def wait_for_shadow_waiter(db, shadow, timeout=PATIENCE_S):
     """Wait until somebody waits for a lock on the shadow, or on a partition of it."""
     wait_until_true(db, "select count(*) > 0 from pg_locks l join pg_class c on c.oid = l.relation"
                         " join pg_class s on s.oid = %s::regclass"

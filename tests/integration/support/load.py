@@ -17,6 +17,8 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from .wait import PATIENCE_S
+
 PROCESSES = multiprocessing.get_context("fork")
 
 # Results that a client reports while it runs.
@@ -219,7 +221,7 @@ class Load:
         for counters in self._counters:
             counters[LONGEST_US] = 0
 
-    def wait_for(self, more, timeout=60):
+    def wait_for(self, more, timeout=PATIENCE_S):
         """Wait until `more` further transactions are committed."""
         target = self.operations + more
         deadline = time.monotonic() + timeout

@@ -1,4 +1,5 @@
 """What a run leaves on the server, and what it must not leave."""
+from .wait import wait_until
 
 
 def traces(db):
@@ -20,21 +21,33 @@ def traces(db):
     return found
 
 
+def assert_only(db, expected):
+    """Of what is there all is expected.  The server may need a moment to see that a session of a
+    process that is gone has ended."""
+    def left():
+        return [trace for trace in traces(db) if trace not in expected]
+
+    def has_settled():
+        return not any(trace.startswith("session ") for trace in left())
+
+    try:
+        wait_until(has_settled, "the run's sessions are gone", 30)
+    finally:
+        found = left()
+        assert not found, f"walter has left: {found}"
+
+
 def assert_untouched(db):
     """A refused run: nothing at all was made."""
-    found = traces(db)
-    assert not found, f"walter has left: {found}"
+    assert_only(db, [])
 
 
 def assert_removed(db):
     """A run that began and failed: nothing remains but the state schema."""
-    found = [trace for trace in traces(db) if trace != "schema walter"]
-    assert not found, f"walter has left: {found}"
+    assert_only(db, ["schema walter"])
 
 
 def assert_finished(db):
     """A run that is done, without --drop: the old tables remain, and the state schema."""
-    expected = ["schema walter"] + [f"schema walter_{run}" for (run,) in db.query(
-        "select run from walter.run where phase = 'done'")]
-    found = [trace for trace in traces(db) if trace not in expected]
-    assert not found, f"walter has left: {found}"
+    assert_only(db, ["schema walter"] + [f"schema walter_{run}" for (run,) in db.query(
+        "select run from walter.run where phase = 'done'")])

@@ -1,8 +1,11 @@
 """Waiting for an event on the server, never for luck."""
 import time
 
+# Only a test that fails waits so long: its limit is what keeps it from waiting for ever.
+PATIENCE_S = 150
 
-def wait_until(check, what, timeout=30):
+
+def wait_until(check, what, timeout=PATIENCE_S):
     """Call check() until it returns something true; return that."""
     deadline = time.monotonic() + timeout
     while True:
@@ -13,7 +16,7 @@ def wait_until(check, what, timeout=30):
         time.sleep(0.01)
 
 
-def wait_for_session(db, purpose, condition="true", timeout=30):
+def wait_for_session(db, purpose, condition="true", timeout=PATIENCE_S):
     """Wait for walter's session of that purpose ("apply", "cutover" ...); return its pid."""
     return wait_until(
         lambda: db.query("select pid from pg_stat_activity where datname = current_database()"
@@ -22,7 +25,7 @@ def wait_for_session(db, purpose, condition="true", timeout=30):
         f"a session of walter for {purpose} with {condition}", timeout)[0][0]
 
 
-def wait_for_queued_lock(db, table="t", mode="AccessExclusiveLock", timeout=30):
+def wait_for_queued_lock(db, table="t", mode="AccessExclusiveLock", timeout=PATIENCE_S):
     """Wait until walter stands in the queue for a lock of that mode."""
     wait_until(lambda: db.query_one(
         "select count(*) from pg_locks l join pg_stat_activity a using (pid)"
@@ -32,7 +35,7 @@ def wait_for_queued_lock(db, table="t", mode="AccessExclusiveLock", timeout=30):
         [table, mode]), f"walter queued for {mode} on {table}", timeout)
 
 
-def wait_until_dead(db, timeout=30):
+def wait_until_dead(db, timeout=PATIENCE_S):
     """Wait until no run in this database shows a sign of life, as after its process was killed."""
     wait_until(lambda: db.query_one(
         "select count(*) from pg_locks where locktype = 'advisory' and classid = 1463897172"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .server import TOP
+from .wait import PATIENCE_S
 
 
 def binary():
@@ -77,7 +78,7 @@ class Run:
     def is_running(self):
         return self.process.poll() is None
 
-    def wait_for_log(self, pattern, timeout=60, start=0):
+    def wait_for_log(self, pattern, timeout=PATIENCE_S, start=0):
         """Wait until the log from character `start` on matches; return the match.
 
         Fails when walter ends without it, or at the timeout.  To wait for something new, pass
@@ -117,7 +118,7 @@ class Run:
         self.signal(signal.SIGKILL)
         return self.finish(check=False)
 
-    def finish(self, timeout=120, check=True):
+    def finish(self, timeout=PATIENCE_S, check=True):
         """Wait for the end.  `check`: True demands exit code 0, a number demands that one."""
         try:
             self.process.wait(timeout)
@@ -155,7 +156,7 @@ class Walter:
         self.runs.append(run)
         return run
 
-    def run(self, *args, check=True, timeout=120, env=None):
+    def run(self, *args, check=True, timeout=PATIENCE_S, env=None):
         """Run it to its end; returns a Result."""
         return self.start(*args, env=env).finish(timeout, check)
 
