@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "pg/dependents.h"
+#include "pg/version.h"
 #include "phase/identity.h"
 
 #define UNUSED                                                             \
@@ -35,7 +36,7 @@
 const Check CHECKS_SERVER[] = {
     {"version", "select pg_catalog.format('the server is version %s', pg_catalog.current_setting("
                 "         'server_version')), 'PostgreSQL 13 or later is needed.'"
-                " where pg_catalog.current_setting('server_version_num')::int < 130000" UNUSED},
+                " where " VERSION_TOO_OLD UNUSED},
     {"standby", "select 'the server is a standby', 'Connect to the primary.'"
                 " where pg_catalog.pg_is_in_recovery()" UNUSED},
     {"wal_level",

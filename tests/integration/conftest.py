@@ -23,7 +23,7 @@ def shared_server():
     if os.environ.get("WALTER_TEST_PORT"):
         shared = Server.external()
     else:
-        shared = Server.start(os.environ.get("WALTER_TEST_MAJOR", "15"), fast=True)
+        shared = Server.start(fast=True)
     yield shared
     shared.remove()
 
@@ -36,7 +36,7 @@ def server(shared_server):
 
 @pytest.fixture
 def new_server():
-    """Make servers of the test's own: new_server(major="15", settings={...}, fast=False)."""
+    """Make servers of the test's own: new_server(major="17", settings={...}, fast=False)."""
     made = []
 
     def make(*args, **options):
