@@ -98,6 +98,8 @@ def pytest_runtestloop(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): how long the test may take")
+    config.addinivalue_line("markers", "smoke: one of the few that show whether all of it works, on"
+                                       " any version of the server")
     # So that servers are removed when somebody ends the whole run.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
 
