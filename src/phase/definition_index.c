@@ -32,7 +32,7 @@ static const char SQL_INDEXES[] =
     "         pg_catalog.format('%I.%I', tn.nspname, tc.relname) as owner_table,"
     "         k.oid is not null and (k.contype = 'x' or tc.relkind = 'p'"
     "           or coalesce(pg_catalog.to_jsonb(k)->>'conperiod' = 'true', false)) as makes_index,"
-    "         k.oid is not null and k.contype = 'p' and tc.relkind <> 'p' and $5::text is not null"
+    "         k.oid is not null and k.contype = 'p' and tc.relkind <> 'p' and $5::bool"
     "           and exists (select from pg_catalog.pg_constraint n where n.conrelid = tc.oid"
     "              and n.contype = 'n' and n.coninhcount > 0 and not n.conislocal"
     "              and n.conkey[1] = any (k.conkey)) as inherits,"
@@ -148,7 +148,7 @@ read_indexes(Conn *conn, Subject *subject, uint32_t like, bool attached, Rows **
     bool ok;
 
     subject->params[3] = like_oid;
-    subject->params[4] = attached ? "attached" : NULL;
+    subject->params[4] = attached ? "true" : "false";
     ok = query_run(conn, SQL_INDEXES, subject->params, rows, err);
     subject->params[3] = subject->params[4] = NULL;
     return ok;
