@@ -485,6 +485,14 @@ const Check CHECKS_TABLE[] = {
      " where k.contype = 'f' and k.confrelid = $1 and k.conrelid <> $1 and exists ("
      "     select from pg_catalog.pg_constraint p where p.oid = k.conparentid and p.confrelid = $1)"
      "   and not pg_catalog.pg_has_role(c.relowner, 'usage')" UNUSED},
+    {"period_key",
+     "select pg_catalog.format('foreign key %I of %s is over a period', k.conname,"
+     "         k.conrelid::pg_catalog.regclass),"
+     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_constraint k where k.contype = 'f' and k.conparentid = 0"
+     "   and pg_catalog.to_jsonb(k)->>'conperiod' = 'true' and exists ("
+     "     select from (select $1 union select relid from pg_catalog.pg_partition_tree($1)) t (oid)"
+     "      where t.oid in (k.conrelid, k.confrelid))" UNUSED},
     {"extension",
      "select pg_catalog.format('%s belongs to extension %I, %s', pg_catalog.pg_describe_object("
      "         d.classid, d.objid, 0), e.extname, case when e.extconfig @> array[d.objid]"

@@ -103,6 +103,7 @@ def test_cluster_prints_its_environment_for_the_shell(server):
     assert done.stdout.strip() == "42"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("major", majors())
 def test_cluster_of_every_major_decodes(major, new_server, new_db):
     one = new_server(major, fast=True)

@@ -12,6 +12,7 @@ import pytest
 from support.library import ALTERS, CHANGES, FEATURES, TABLE
 from support.oracle import Case, new_oracle, oracle_databases, oracle_server, oracle_walter
 from support.seed import seed
+from support.smoke import smoke
 
 __all__ = ["new_oracle", "oracle_databases", "oracle_server", "oracle_walter"]   # fixtures
 
@@ -75,7 +76,7 @@ def test_combination(oracle, features, alter, record_property):
     oracle.check_any(case_of(features, alter), declined(features, alter))
 
 
-@pytest.mark.parametrize("alter", ALTERS)
+@pytest.mark.parametrize("alter", smoke(ALTERS, "add with a constant", "drop what is used"))
 def test_all_features(oracle, alter):
     """All at once, but for one that walter declines together with others."""
     oracle.check_any(case_of(tuple(f for f in FEATURES if f != "forced security"), alter))

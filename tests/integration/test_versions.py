@@ -4,6 +4,7 @@ import pytest
 from support.oracle import (CHANGES, READER, ROWS, Case, new_oracle, oracle_databases,
                             oracle_server, oracle_walter)
 
+pytestmark = pytest.mark.smoke
 __all__ = ["new_oracle", "oracle_databases", "oracle_server", "oracle_walter"]   # fixtures
 
 ALTER = "alter table t alter n type bigint, add x int default 5"
