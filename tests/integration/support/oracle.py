@@ -16,6 +16,7 @@ from psycopg import sql
 from .database import Database
 from .dump import diff, fingerprint, schema_dump
 from .hold import held_copy
+from .versions import skip_unless_understood
 from .walter import Walter
 
 # Roles that cases may name; OWNER has the least that a run needs.
@@ -235,6 +236,8 @@ class Oracle:
         self.compare(case)
 
     def set_up(self, case):
+        skip_unless_understood(self.plain.server, case.setup, case.alter, case.during, case.after,
+                               case.again)
         for db in (self.plain, self.online):
             set_up(db, case)
 
