@@ -5,7 +5,8 @@
  *
  * Nothing else needs a number:
  * - a catalog column that older versions have not is read as to_jsonb(row)->>'column', null there:
- *   attcompression, inhdetachpending (14), prattrs, prqual (15);
+ *   attcompression, inhdetachpending (14), prattrs, prqual (15),
+ *   invalidation_reason of slots (17);
  * - a column that is null where it was -1 is read so that both are the same: attstattarget,
  *   stxstattarget (17);
  * - a setting that the server does not know is left out when a session is pinned (conn.c):
