@@ -53,7 +53,7 @@ Loop *conn_loop(const Conn *conn);
 /* Process id of the server process behind the session. */
 int conn_pid(const Conn *conn);
 
-/* Server version as PQserverVersion gives it: 150020. */
+/* Server version as PQserverVersion gives it: 150020.  Only for pg/version, which compares it. */
 int conn_version(const Conn *conn);
 
 const char *conn_database(const Conn *conn);

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "pg/dependents.h"
+#include "pg/version.h"
 #include "phase/identity.h"
 
 #define UNUSED                                                             \
@@ -35,7 +36,7 @@
 const Check CHECKS_SERVER[] = {
     {"version", "select pg_catalog.format('the server is version %s', pg_catalog.current_setting("
                 "         'server_version')), 'PostgreSQL 13 or later is needed.'"
-                " where pg_catalog.current_setting('server_version_num')::int < 130000" UNUSED},
+                " where " VERSION_TOO_OLD UNUSED},
     {"standby", "select 'the server is a standby', 'Connect to the primary.'"
                 " where pg_catalog.pg_is_in_recovery()" UNUSED},
     {"wal_level",
@@ -484,6 +485,14 @@ const Check CHECKS_TABLE[] = {
      " where k.contype = 'f' and k.confrelid = $1 and k.conrelid <> $1 and exists ("
      "     select from pg_catalog.pg_constraint p where p.oid = k.conparentid and p.confrelid = $1)"
      "   and not pg_catalog.pg_has_role(c.relowner, 'usage')" UNUSED},
+    {"period_key",
+     "select pg_catalog.format('foreign key %I of %s is over a period', k.conname,"
+     "         k.conrelid::pg_catalog.regclass),"
+     "       'Drop it first and create it again afterwards, or use plain ALTER TABLE.'"
+     "  from pg_catalog.pg_constraint k where k.contype = 'f' and k.conparentid = 0"
+     "   and pg_catalog.to_jsonb(k)->>'conperiod' = 'true' and exists ("
+     "     select from (select $1 union select relid from pg_catalog.pg_partition_tree($1)) t (oid)"
+     "      where t.oid in (k.conrelid, k.confrelid))" UNUSED},
     {"extension",
      "select pg_catalog.format('%s belongs to extension %I, %s', pg_catalog.pg_describe_object("
      "         d.classid, d.objid, 0), e.extname, case when e.extconfig @> array[d.objid]"

@@ -2,6 +2,7 @@
 #include "phase/copy_sql.h"
 
 #include "pg/sql.h"
+#include "pg/version.h"
 
 void
 copy_add_begin(const Migration *run, Buf *sql)
@@ -35,7 +36,7 @@ copy_add_chunk(const Migration *run, Buf *sql, const Chunk *chunk)
     buf_add_text(sql, "(");
     copy_add_columns(run, sql);
     sql_add(sql, "only %S o where ", run->leaves[chunk->leaf].qualified);
-    if (conn_version(run->control) < 140000 && chunk->end_block >= 0) {
+    if (!version_has_tid_range_scan(run->control) && chunk->end_block >= 0) {
         add_tid_array(sql, chunk);
     } else {
         sql_add(sql, "o.ctid >= '(%D,0)'::tid", chunk->first_block);

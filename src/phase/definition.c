@@ -49,7 +49,7 @@ static const char SQL_CLONE_COLUMNS[] =
     " full', $2) else pg_catalog.format('alter table %s replica identity nothing', $2) end"
     "  from pg_catalog.pg_class where oid = $1::pg_catalog.oid and relreplident in ('f', 'n')";
 
-/* LIKE makes a NOT VALID check valid and knows no NO INHERIT. */
+/* LIKE makes a NOT VALID check (or NOT NULL, from 18 on) valid and knows no NO INHERIT. */
 static const char SQL_CLONE_CHECKS[] =
     "select pg_catalog.format('alter table %s drop constraint %I', $2::text, conname),"
     "       pg_catalog.format('alter table %s add constraint %I %s', $2, conname,"
@@ -57,7 +57,8 @@ static const char SQL_CLONE_CHECKS[] =
     "       'comment on constraint ' || pg_catalog.format('%I on %s is ', conname, $2)"
     "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_constraint'))"
     "  from pg_catalog.pg_constraint"
-    " where conrelid = $1::pg_catalog.oid and contype = 'c' and (not convalidated or connoinherit)";
+    " where conrelid = $1::pg_catalog.oid and (contype in ('c', 'n') and not convalidated"
+    "        or contype = 'c' and connoinherit)";
 
 /*
  * A trigger, its state and the extensions it depends on, its comment; and its name.  Not those that a
@@ -122,7 +123,7 @@ static const char SQL_STRIP[] =
     "  select case contype when 'f' then 1 else 2 end,"
     "         pg_catalog.format('alter table %s drop constraint %I', $2::text, conname)"
     "    from pg_catalog.pg_constraint where conrelid = $1::pg_catalog.oid"
-    "     and (contype in ('f', 'p', 'u', 'x') or (contype = 'c' and not convalidated))"
+    "     and (contype in ('f', 'p', 'u', 'x') or (contype in ('c', 'n') and not convalidated))"
     "  union all"
     "  select 3, pg_catalog.format('drop trigger %I on %s', tgname, $2)"
     "    from pg_catalog.pg_trigger where tgrelid = $1::pg_catalog.oid and not tgisinternal"
@@ -164,7 +165,7 @@ static const char SQL_FLAGS[] =
     "select pg_catalog.format('alter table %s add constraint %I %s', $2::text, conname,"
     "         pg_catalog.pg_get_constraintdef(oid))"
     "  from pg_catalog.pg_constraint"
-    " where conrelid = $1::pg_catalog.oid and contype = 'c' and not convalidated"
+    " where conrelid = $1::pg_catalog.oid and contype in ('c', 'n') and not convalidated"
     /* in a tree it comes with the parent's, which is in the same schema */
     "   and not (coninhcount > 0 and exists (select from pg_catalog.pg_inherits i"
     "     join pg_catalog.pg_class p on p.oid = i.inhparent"
@@ -174,7 +175,7 @@ static const char SQL_FLAGS[] =
     " select pg_catalog.format('comment on constraint %I on %s is %L', conname, $2,"
     "         pg_catalog.obj_description(oid, 'pg_constraint'))"
     "  from pg_catalog.pg_constraint"
-    " where conrelid = $1::pg_catalog.oid and contype = 'c' and not convalidated"
+    " where conrelid = $1::pg_catalog.oid and contype in ('c', 'n') and not convalidated"
     "   and pg_catalog.obj_description(oid, 'pg_constraint') is not null"
     " union all"
     /* from 17 on a partition's column may have its parent's identity, and no sequence of its own */

@@ -8,6 +8,9 @@
 /*
  * Statements that build the indexes of table $1 on table $2 in schema $3 (quoted): the index itself,
  * the constraint on it, and what no definition text shows.
+ * Some constraints cannot take an index that is there.  A primary key could, but that would make NOT
+ * NULL of a partition, which from 18 on has it from its parent, the partition's own as well: where
+ * this must not be ($5), the statement for the index makes the constraint.
  * A foreign key takes the first of several indexes that it might reference: those in use come first.
  * Then come those that take long to build, as far as the sizes of table $4's indexes of the same names
  * tell, and before all of these those that are new.
@@ -27,6 +30,18 @@ static const char SQL_INDEXES[] =
     "           || case tc.relkind when 'p' then 'ONLY ' else '' end as prefix,"
     "         tc.relkind = 'p' as is_partitioned,"
     "         pg_catalog.format('%I.%I', tn.nspname, tc.relname) as owner_table,"
+    "         k.oid is not null and (k.contype = 'x' or tc.relkind = 'p'"
+    "           or coalesce(pg_catalog.to_jsonb(k)->>'conperiod' = 'true', false)) as makes_index,"
+    "         k.oid is not null and k.contype = 'p' and tc.relkind <> 'p' and $5::bool"
+    "           and exists (select from pg_catalog.pg_constraint n where n.conrelid = tc.oid"
+    "              and n.contype = 'n' and n.coninhcount > 0 and not n.conislocal"
+    "              and n.conkey[1] = any (k.conkey)) as inherits,"
+    "         pg_catalog.pg_get_constraintdef(k.oid) as condef,"
+    "         case when k.condeferrable then ' DEFERRABLE' else '' end"
+    "           || case when k.condeferred then ' INITIALLY DEFERRED' else '' end as tail,"
+    "         (select ' with (' || pg_catalog.string_agg(pg_catalog.format('%I = %L', option_name,"
+    "              option_value), ', ') || ')' from pg_catalog.pg_options_to_table(ic.reloptions))"
+    "           as options,"
     "         (select pg_catalog.max(pg_catalog.pg_relation_size(l.indexrelid))"
     "            from pg_catalog.pg_index l join pg_catalog.pg_class lc on lc.oid = l.indexrelid"
     "           where l.indrelid = $4::pg_catalog.oid and lc.relname = ic.relname) as size"
@@ -38,17 +53,23 @@ static const char SQL_INDEXES[] =
     "     and k.contype in ('p', 'u', 'x')"
     "    left join pg_catalog.pg_tablespace ts on ts.oid = ic.reltablespace"
     "   where x.indrelid = $1::pg_catalog.oid"
-    ")"
-    "select case when contype is null or (contype <> 'x' and not is_partitioned) then"
-    "         pg_catalog.concat(before, prefix, $2::text,"
-    "           pg_catalog.substr(def, pg_catalog.length(prefix || owner_table) + 1), after) end,"
-    /* of a partitioned table nothing is built, so it cannot be built before */
-    "       case when contype = 'x' or (is_partitioned and contype is not null) then"
+    "), s as ("
+    "  select i.*, pg_catalog.concat(before, prefix, $2::text,"
+    "           pg_catalog.substr(def, pg_catalog.length(prefix || owner_table) + 1), after)"
+    "           as create_index,"
     "         pg_catalog.concat(before,"
     "           pg_catalog.format('alter table %s%s add constraint %I %s',"
     "             case when is_partitioned then 'only ' else '' end, $2, conname,"
-    "                             pg_catalog.pg_get_constraintdef(con)), after)"
-    "       when contype is not null then"
+    "             case when contype = 'x' then condef else "
+    "pg_catalog.concat(pg_catalog.left(condef,"
+    "               pg_catalog.length(condef) - pg_catalog.length(tail)), options, tail) end),"
+    "           after) as add_constraint"
+    "    from i"
+    ")"
+    "select case when inherits then add_constraint when not makes_index then create_index end,"
+    /* of a partitioned table nothing is built, so it cannot be built before */
+    "       case when contype is not null and makes_index then add_constraint"
+    "       when contype is not null and not inherits then"
     "         pg_catalog.format('alter table %s add constraint %I %s using index %I%s%s', $2,"
     "           conname, case contype when 'p' then 'primary key' else 'unique' end, relname,"
     "           case when condeferrable then ' deferrable' else '' end,"
@@ -61,11 +82,11 @@ static const char SQL_INDEXES[] =
     "         (select pg_catalog.string_agg(pg_catalog.format("
     "            'alter table only %s.%I alter column %s set statistics %s', $3, relname, a.attnum,"
     "            coalesce(a.attstattarget, -1)), ';') from pg_catalog.pg_attribute a"
-    "           where a.attrelid = i.oid and i.indkey[a.attnum - 1] = 0),"
+    "           where a.attrelid = s.oid and s.indkey[a.attnum - 1] = 0),"
     "         (select pg_catalog.string_agg(pg_catalog.format("
     "            'alter index %s.%I depends on extension %I', $3, relname, e.extname), ';')"
     "            from pg_catalog.pg_depend d join pg_catalog.pg_extension e on e.oid = d.refobjid"
-    "           where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = i.oid"
+    "           where d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.objid = s.oid"
     "             and d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass"
     "             and d.deptype = 'x'),"
     "         case when indisclustered"
@@ -74,8 +95,8 @@ static const char SQL_INDEXES[] =
     "           then pg_catalog.format('alter table %s replica identity using index %I', $2,"
     "                relname) end),"
     "       coalesce(contype in ('u', 'x') and condeferrable, false), is_partitioned"
-    "  from i order by exists (select from pg_catalog.pg_constraint f where f.contype = 'f'"
-    "    and f.conindid = i.oid) desc, size desc nulls first, relname";
+    "  from s order by exists (select from pg_catalog.pg_constraint f where f.contype = 'f'"
+    "    and f.conindid = s.oid) desc, size desc nulls first, relname";
 
 /*
  * Is there a unique index on exactly these columns (attnums) by which rows can be looked up?  Not one
@@ -116,16 +137,20 @@ static const char SQL_KEY_OPERATORS[] =
     "  where c.opcdefault and c.opcintype = $1::pg_catalog.regtype limit 1),"
     "  'operator(pg_catalog.=)')";
 
-/* The indexes of the subject, ordered as if they were as large as those of table `like`. */
+/*
+ * The indexes of the subject, ordered as if they were as large as those of table `like`.
+ * `attached`: the table is in the tree in which the swap will find it.
+ */
 static bool
-read_indexes(Conn *conn, Subject *subject, uint32_t like, Rows **rows, Err *err)
+read_indexes(Conn *conn, Subject *subject, uint32_t like, bool attached, Rows **rows, Err *err)
 {
     AUTO(Text) *like_oid = mem_format("%u", like);
     bool ok;
 
     subject->params[3] = like_oid;
+    subject->params[4] = attached ? "true" : "false";
     ok = query_run(conn, SQL_INDEXES, subject->params, rows, err);
-    subject->params[3] = NULL;
+    subject->params[3] = subject->params[4] = NULL;
     return ok;
 }
 
@@ -136,7 +161,7 @@ definition_clone_indexes(Migration *run, Conn *conn, Err *err)
     SUBJECT_AUTO(subject, run->original.oid, run->shadow_qualified, schema);
     AUTO(Rows) *rows = NULL;
 
-    if (!read_indexes(conn, &subject, run->original.oid, &rows, err))
+    if (!read_indexes(conn, &subject, run->original.oid, true, &rows, err))
         return false;
     for (int row = 0; row < rows_count(rows); row++)
         for (int column = 0; column < 3; column++) {
@@ -156,7 +181,9 @@ definition_read_own_indexes(Migration *run, Conn *conn, Err *err)
     AUTO(Rows) *rows = NULL;
     Definition *definition = &run->definition;
 
-    if (!read_indexes(conn, &subject, run->original.oid, &rows, err))
+    /* a single partition is loaded outside; ATTACH PARTITION then forgets what was its own */
+    if (!read_indexes(conn, &subject, run->original.oid, run->definition.partition.parent == NULL,
+                      &rows, err))
         return false;
     for (int row = 0; row < rows_count(rows); row++) {
         /* that of a partitioned table takes over those of its partitions, so it comes after them */
@@ -179,7 +206,7 @@ definition_list_indexes(Migration *run, Conn *conn, uint32_t oid, const char *qu
     SUBJECT_AUTO(subject, oid, qualified, schema);
     AUTO(Rows) *rows = NULL;
 
-    if (!read_indexes(conn, &subject, oid, &rows, err))
+    if (!read_indexes(conn, &subject, oid, false, &rows, err))
         return false;
     for (int column = 0; column < 3; column++)
         for (int row = 0; row < rows_count(rows); row++)

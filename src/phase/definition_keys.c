@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "pg/sql.h"
+#include "pg/version.h"
 #include "phase/definition_internal.h"
 
 /* A partition's key k that comes from its parent's; not one derived for a partition it references. */
@@ -61,8 +62,7 @@ static const char SQL_KEYS[] = NAMED_KEYS
     "         || pg_catalog.quote_literal(pg_catalog.obj_description(oid, 'pg_constraint')),"
     "       case when other <> $1::pg_catalog.oid then other end, conname, is_own, table_name,"
     "       inherited,"
-    /* NOT VALID keys of partitioned tables came with 18 */
-    "       not is_own and pg_catalog.current_setting('server_version_num')::int < 180000"
+    "       not is_own and " VERSION_PARENT_KEYS_ARE_VALID
     "         and exists (select from pg_catalog.pg_class where relkind = 'p'"
     "              and oid = pg_catalog.to_regclass(table_name)) as is_partitioned"
     "  from named order by oid";

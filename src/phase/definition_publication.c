@@ -6,6 +6,7 @@
  * publication stays out of all this.
  */
 #include "pg/sql.h"
+#include "pg/version.h"
 #include "phase/definition_internal.h"
 
 /* $1 = the table, $2 = the one that is to be added, quoted. */
@@ -19,8 +20,8 @@
     " where r.prrelid = $1::pg_catalog.oid and p.pubname !~ '^walter_[0-9a-f]{8}$'"    \
     " order by p.pubname"
 
-static const char SQL_MEMBERS_13[] = MEMBERS("''");
-static const char SQL_MEMBERS_15[] = MEMBERS(
+static const char SQL_MEMBERS_PLAIN[] = MEMBERS("''");
+static const char SQL_MEMBERS[] = MEMBERS(
     "coalesce((select ' (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', '"
     "             order by a.attnum) || ')' from pg_catalog.pg_attribute a"
     "           where a.attrelid = r.prrelid and a.attnum = any (r.prattrs::pg_catalog.int2[])),"
@@ -39,7 +40,7 @@ read_members(Conn *conn, uint32_t oid, const char *target, Rows **rows, Err *err
 {
     SUBJECT_AUTO(subject, oid, target, NULL);
 
-    return query_run(conn, conn_version(conn) >= 150000 ? SQL_MEMBERS_15 : SQL_MEMBERS_13,
+    return query_run(conn, version_has_publication_filters(conn) ? SQL_MEMBERS : SQL_MEMBERS_PLAIN,
                      subject.params, rows, err);
 }
 

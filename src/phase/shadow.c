@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "pg/sql.h"
 #include "pg/tree.h"
+#include "pg/version.h"
 #include "phase/definition.h"
 #include "phase/identity.h"
 #include "phase/instant.h"
@@ -588,7 +589,7 @@ shadow_choose_formats(Migration *run)
 {
     run->binary_copy = true;
     run->binary_stream =
-        run->settings->plugin == PLUGIN_PGOUTPUT && conn_version(run->control) >= 140000;
+        run->settings->plugin == PLUGIN_PGOUTPUT && version_has_binary_stream(run->control);
     for (int i = 0; i < run->original.column_count; i++)
         run->binary_stream = run->binary_stream && run->original.columns[i].binary_io;
     for (int i = 0; i < run->projection.output_count; i++)

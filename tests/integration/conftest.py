@@ -23,7 +23,7 @@ def shared_server():
     if os.environ.get("WALTER_TEST_PORT"):
         shared = Server.external()
     else:
-        shared = Server.start(os.environ.get("WALTER_TEST_MAJOR", "15"), fast=True)
+        shared = Server.start(fast=True)
     yield shared
     if not shared.is_ours and ordinary.wanted():
         ordinary.drop_roles(shared)
@@ -38,7 +38,7 @@ def server(shared_server):
 
 @pytest.fixture
 def new_server():
-    """Make servers of the test's own: new_server(major="15", settings={...}, fast=False)."""
+    """Make servers of the test's own: new_server(major="17", settings={...}, fast=False)."""
     made = []
 
     def make(*args, **options):
@@ -111,6 +111,8 @@ def pytest_collection_modifyitems(items):
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): how long the test may take")
     config.addinivalue_line("markers", "superuser(why): needs walter to be one")
+    config.addinivalue_line("markers", "smoke: one of the few that show whether all of it works, on"
+                                       " any version of the server")
     # So that servers are removed when somebody ends the whole run.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
 

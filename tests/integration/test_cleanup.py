@@ -87,6 +87,7 @@ def test_killed_after_the_swap(db, walter):
     walter.perform("alter table t add x int")
 
 
+@pytest.mark.smoke
 def test_killed_under_load(db, walter):
     """The slot of a dead run holds WAL back, but nothing else feels it."""
     db.execute(TABLE + "; create table twin (id int primary key, n int not null);"

@@ -509,6 +509,7 @@ commit;
 """
 
 
+@pytest.mark.smoke
 def test_foreign_key_partners_meet_no_deadlock(db, walter, record_property):
     db.execute("create table parent (id int primary key, n int not null);"
                "insert into parent select i, 0 from generate_series(1, 500) i;"

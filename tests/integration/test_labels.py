@@ -21,11 +21,14 @@ ALTER = "alter table t alter n type bigint, add x int default 5"
 
 
 @pytest.fixture(scope="module", name="library")
-def built_library():
+def built_library(shared_server):
     """The providers' module, where the server can read it."""
-    headers = unpacked("postgresql-server-dev-15") / "usr/include/postgresql/15/server"
+    major = shared_server.version // 10000
+    root = shared_server.description.get("root")
+    headers = unpacked(f"postgresql-server-dev-{major}", root) / (
+        f"usr/include/postgresql/{major}/server")
     # readable by the user postgres, which pytest's own directories are not
-    directory = Path(tempfile.mkdtemp(prefix="walter-labels-"))
+    directory = Path(tempfile.mkdtemp(prefix="walter-labels-", dir=f"{root}/tmp" if root else None))
     os.chmod(directory, 0o755)
     target = directory / "labels.so"
     done = subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-I", headers, "-o", target, PROVIDER],
@@ -36,9 +39,10 @@ def built_library():
 
 
 @pytest.fixture(scope="module", name="server")
-def labelling_server(library):
+def labelling_server(shared_server, library):
     """A server that has the providers."""
-    server = Server.start("15", fast=True, settings={"session_preload_libraries": str(library)})
+    path = str(library).removeprefix(shared_server.description.get("root", ""))
+    server = Server.start(fast=True, settings={"session_preload_libraries": path})
     make_roles(server)
     yield server
     drop_roles(server)

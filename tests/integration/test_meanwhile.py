@@ -79,6 +79,7 @@ def cpu_seconds(pid):
 
 # -- slot and publication -------------------------------------------------------------------------
 
+@pytest.mark.smoke
 def test_slot_dropped(db, other, walter):
     with held_in("copy", walter, other) as run:
         db.drop_slots()
@@ -91,6 +92,7 @@ def test_slot_dropped(db, other, walter):
     ("index", "alter publication {p} drop table t"),
     ("copy", "alter publication {p} set table t where (id > 5)"),
     ("cutover", "alter publication {p} set (publish = 'insert')")])
+@pytest.mark.smoke
 def test_publication_changed(db, other, walter, phase, statement):
     with held_in(phase, walter, other) as run:
         name = db.query_one("select pubname from pg_publication")

@@ -37,6 +37,7 @@ def assert_in_place(db):
                         " where inhrelid = 't'::regclass") == "p"
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("plugin", ["pgoutput", "wal2json"])
 def test_rows_move_between_partitions_under_load(db, walter, plugin):
     twins(db)

@@ -320,7 +320,9 @@ FOLLOWED = [Case(f"{what}, {when}", ROWS.replace("(minvalue)", "('2000-01-01')")
                  hold=hold, after="insert into t (id, d) values (300, '2020-06-06')",
                  ignore=VALIDATED)
             for what, during in OTHERS.items()
-            for when, hold in (("copy", held_copy), ("index", held_build))]
+            for when, hold in (("copy", held_copy), ("index", held_build))
+            # from 18 on it waits for readers of the partitions, and so for the copy that is held
+            if (what, when) != ("a unique constraint", "copy")]
 
 ALL = {"place": PLACES, "with": PARTS, "alter": ALTERS, "others": FOLLOWED}
 

@@ -585,6 +585,19 @@ def test_no_password(walter):
 
 # -- other runs -----------------------------------------------------------------------------------
 
+def test_period_key(db, walter):
+    if db.server.version < 180000:
+        pytest.skip("needs PostgreSQL 18")
+    db.execute("""create extension btree_gist;
+        create table r (id int, p daterange, n int, constraint once primary key (id, p without overlaps));
+        create table t (id int primary key, n int, rid int, p daterange,
+          constraint k foreign key (rid, period p) references r (id, period p))""")
+    for table in ("t", "r"):
+        refused(walter, f"alter table {table} alter n type bigint",
+                "foreign key k of public.t is over a period", "Drop it first")
+    assert_untouched(db)
+
+
 def test_other_run(db, walter):
     db.execute(PLAIN)
     reader = db.connect(autocommit=False)

@@ -63,6 +63,7 @@ def assert_kept(db, before):
 
 # -- who can run it -------------------------------------------------------------------------------
 
+@pytest.mark.smoke
 def test_owner_with_nothing_else(owner, walter):
     """LOGIN, REPLICATION, CREATE on database and schema, and the table is its own."""
     create_rich(owner)
@@ -71,6 +72,7 @@ def test_owner_with_nothing_else(owner, walter):
     assert_kept(owner, before)
 
 
+@pytest.mark.smoke
 def test_owner_with_wal2json(owner, walter):
     owner.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
     walter.as_user(owner).perform("alter table t alter n type bigint", "--plugin=wal2json")

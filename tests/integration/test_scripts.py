@@ -1,4 +1,6 @@
 """The scripts that check and count: that they notice what they are there to notice."""
+import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -64,6 +66,9 @@ def test_layers_accept_what_is_right(tree):
     ("src/phase/copy.c", "#include <libpq-fe.h>", "only pg may include it"),
     ("src/phase/copy.c", "void g(void) { PQexec(0, 0); }", "only src/pg calls libpq"),
     ("src/pg/conn.c", "void g(void) { PQescapeLiteral(0, 0, 0); }", "only src/pg/sql.c quotes"),
+    ("src/phase/copy.c", "void g(void) { conn_version(0); }", "only src/pg/version.h compares"),
+    ("src/phase/copy.c", 'char q[] = "where current_setting(\'server_version_num\')";',
+     "only src/pg/version.h compares"),
     ("src/cli/help.c", "#include <libpq-fe.h>", "only pg may include it"),
     ("decoder/decoder.c", '#include "base/mem.h"', "decoder must not include base"),
     ("decoder/decoder.c", "#include <sys/socket.h>", "no I/O"),
@@ -86,3 +91,36 @@ def test_layers_refuse(tree, name, line, what):
 
 def test_layers_refuse_an_empty_tree(tmp_path):
     assert "no source files" in layers(tmp_path)
+
+
+# -- other versions of the server -----------------------------------------------------------------
+
+def test_a_version_that_cannot_be_installed_is_a_failure(tmp_path):
+    env = os.environ | {"WALTER_ROOTS": str(tmp_path), "WALTER_MIRROR": "http://127.0.0.1:9/debian"}
+    env.pop("WALTER_TEST_PORT", None)
+    done = subprocess.run([TOP / "scripts" / "matrix", "--no-setup", "--smoke", "--majors", "13"],
+                          env=env, capture_output=True, text=True, timeout=250, check=False)
+    assert done.returncode == 1
+    assert "FAIL  PostgreSQL 13 (could not be installed" in done.stdout
+    assert "is the mirror reachable?" in done.stdout
+    assert done.stdout.splitlines()[-1] == "0 passed, 1 failed"
+
+
+@pytest.mark.parametrize("test, matrix, total, code", [
+    ("echo '7 passed, 0 failed'", "echo '3 passed, 0 failed'", "10 passed, 0 failed", 0),
+    ("echo '7 passed, 2 failed'; exit 1", "echo '3 passed, 0 failed'", "10 passed, 2 failed", 1),
+    ("echo '7 passed, 0 failed'", "echo '3 passed, 1 failed'; exit 1", "10 passed, 1 failed", 1),
+    ("echo '7 passed, 0 failed'", "exit 1", "7 passed, 1 failed", 1),
+    ("echo nothing", "echo '3 passed, 0 failed'", "3 passed, 1 failed", 1),
+    ("echo '7 passed, 0 failed'; exit 3", "echo '3 passed, 0 failed'", "10 passed, 1 failed", 1),
+])
+def test_continuous_integration_adds_up(tmp_path, test, matrix, total, code):
+    shutil.copytree(TOP / ".ci", tmp_path / ".ci")
+    (tmp_path / "scripts").mkdir()
+    for name, text in (("test", test), ("matrix", matrix)):
+        (tmp_path / "scripts" / name).write_text(f"#!/bin/sh\necho 'ok    {name}'\n{text}\n")
+        (tmp_path / "scripts" / name).chmod(0o755)
+    done = subprocess.run([tmp_path / ".ci" / "run"], capture_output=True, text=True, timeout=30,
+                          check=False)
+    assert (done.stdout.splitlines(), done.returncode) == (
+        ["ok    test"] + (["nothing"] if "nothing" in test else []) + ["ok    matrix", total], code)

@@ -15,6 +15,7 @@ from support.changes import (CASES, COPIED, COPIED_CHANGES, COPIED_ROWS, COPY_ST
 from support.hold import (Twins, held_build, held_copy, held_cutover, migrate, wait_for_waiter,
                           wait_until_true)
 from support.load import TwinLoad, assert_same
+from support.smoke import smoke
 
 PLUGINS = ["pgoutput", "wal2json"]
 
@@ -57,7 +58,9 @@ def test_a_copy_statement_without_the_key(db, walter, tmp_path):
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", smoke(
+    CASES, "key_changes", "unchanged_toast_and_key_changes", "using_mixes_toast", "cascades",
+    "truncate_with_changes", "generated_columns", "identity_columns"))
 def test_changes_arrive(db, walter, name, plugin):
     case = CASES[name]
     twins = Twins(db, case.definition, case.rows)
@@ -301,6 +304,7 @@ def test_databases_of_other_encodings(server, new_db, walter, encoding):
             "update {t} set id = 4 where id = 2")
 
 
+@pytest.mark.smoke
 def test_types_that_travel_as_text(db, walter):
     twins = Twins(db, "create table {t} (id int primary key, a aclitem, s text, n int)",
                   "insert into {t} select i, '=r/postgres', 's', i from generate_series(1, 20) i")
@@ -488,6 +492,7 @@ MIXED_ROWS = ("insert into {t} (id, n, s, big) select i, i, 's', " + toast("i")
               + " from generate_series(1, 2000) i")
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_random_changes_during_the_whole_run(db, walter, plugin):
     Twins(db, MIXED_TABLE, MIXED_ROWS)
@@ -503,6 +508,7 @@ def test_random_changes_during_the_whole_run(db, walter, plugin):
     assert db.query("select 1 from t where x is distinct from 5") == []
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_random_changes_until_the_cutover(db, walter, plugin):
     """An expression mixes what was sent with what was not, and rows change their keys meanwhile."""

@@ -45,6 +45,7 @@ def assert_whole(db, alter="bigint"):
                         " else tableoid::regclass::text end") == 0
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("plugin", ["pgoutput", "wal2json"])
 def test_rows_move_between_partitions_under_load(db, walter, plugin):
     make(db, "t", "q")
@@ -421,6 +422,7 @@ def keys_hold(db, *violations):
             db.execute(row)
 
 
+@pytest.mark.smoke
 def test_foreign_keys_hold_all_the_time(db, walter):
     db.execute(KEYED + "alter table t add constraint f foreign key (n) references r")
     rows = ("insert into t values (5000, 5000)", "insert into a values (99, 5001)",
@@ -447,6 +449,7 @@ def test_new_foreign_key_that_does_not_hold(db, walter):
     assert_removed(db)
 
 
+@pytest.mark.smoke
 def test_keys_to_the_table_hold_all_the_time(db, walter):
     db.execute(KEYED + "create table c (tid int references t on delete cascade);"
                "insert into c values (7), (150)")

@@ -52,6 +52,7 @@ def held_while_validating(db, walter, *args):
         holder.close()
 
 
+@pytest.mark.smoke
 def test_killed_after_the_swap(db, walter):
     db.execute(TABLE)
     kill_after_the_swap(db, walter, "--matviews=after", "--drop")

@@ -6,6 +6,7 @@ import pytest
 
 from support.hold import held_build, held_copy, held_cutover
 from support.pgbench import PgBench
+from support.smoke import smoke
 from support.traces import assert_finished, assert_removed
 
 TABLE = ("create table t (id int primary key, n int, v text);"
@@ -34,7 +35,7 @@ def create_views(db):
 
 
 @pytest.mark.parametrize("protocol", ["simple", "prepared"])
-@pytest.mark.parametrize("order", SCRIPTS)
+@pytest.mark.parametrize("order", smoke(SCRIPTS, "view first"))
 def test_swaps_while_clients_read_through_views(db, walter, order, protocol):
     create_views(db)
     before = db.query_one("select sum(n) from t")
@@ -50,6 +51,7 @@ def test_swaps_while_clients_read_through_views(db, walter, order, protocol):
     assert_finished(db)
 
 
+@pytest.mark.smoke
 def test_view_gives_new_rows_at_once_in_every_session(db, walter):
     create_views(db)
     plain, cursor = db.connect(), db.connect()

@@ -16,6 +16,7 @@ from psycopg import sql
 from . import ordinary
 from .dump import diff, fingerprint, schema_dump
 from .hold import held_copy
+from .versions import skip_unless_understood
 from .walter import Walter
 
 # Roles that cases may name; OWNER has the least that a run needs.
@@ -237,6 +238,8 @@ class Oracle:
     def set_up(self, case):
         if ordinary.wanted() and OWNER in f"{case.setup} {case.during} {case.user}":
             pytest.skip("superuser: chooses the owners itself")
+        skip_unless_understood(self.plain.server, case.setup, case.alter, case.during, case.after,
+                               case.again)
         for db in (self.plain, self.online):
             set_up(db, case)
 

@@ -10,9 +10,14 @@ TOP = Path(__file__).resolve().parents[3]
 CLUSTER = TOP / "scripts" / "cluster"
 
 
+def shared_major():
+    """The major version that servers have where a test does not ask for one; 15 by default."""
+    return os.environ.get("WALTER_TEST_MAJOR", "15")
+
+
 def majors():
-    """The major versions to test, from WALTER_TEST_MAJORS ("13 17 18"); 15 alone by default."""
-    return os.environ.get("WALTER_TEST_MAJORS", "15").split()
+    """The major versions to test, from WALTER_TEST_MAJORS ("13 17 18"); by default the shared one."""
+    return os.environ.get("WALTER_TEST_MAJORS", shared_major()).split()
 
 
 def run_cluster(*args):
@@ -33,10 +38,11 @@ class Server:
         self.description = description or {}
 
     @classmethod
-    def start(cls, major="15", settings=None, fast=False, owner=None):
-        """Make and start a cluster.  `settings`: a dict of server settings; `owner`: the process
-        without which it has no use, ourselves if not given."""
-        args = ["start", "--major", str(major), "--owner", str(owner or os.getpid())]
+    def start(cls, major=None, settings=None, fast=False, owner=None):
+        """Make and start a cluster.  `major`: shared_major() if not given; `settings`: a dict of
+        server settings; `owner`: the process without which it has no use, ourselves if not given."""
+        args = ["start", "--major", str(major or shared_major()),
+                "--owner", str(owner or os.getpid())]
         args += ["--fast"] if fast else []
         # our own look-ups in the catalogs would spend their time on compiling
         for name, value in {"jit": "off", **(settings or {})}.items():
