@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/apply_internal.h"
@@ -316,8 +317,11 @@ commit(Apply *apply, Err *err)
         apply->in_transaction = true;
         return true;
     }
+    FAULT_POINT("apply.uncommitted");
     if (divided && !workers_commit(apply->workers, &apply->now->end.position, err))
         return false;
+    if (divided)
+        FAULT_POINT("apply.parts_committed");
     position = state_position_sql(&apply->run->names, divided ? 0 : POSITION_OF_ALL,
                                   &apply->now->end.position);
     sql = sql_build("%S; commit", position);
@@ -430,6 +434,7 @@ apply_batch(Apply *apply, Conn *holder, Err *err)
         read_again(apply); /* the decoder only caches relations */
         return false;
     }
+    FAULT_POINT("apply.committed");
     apply->done = apply->now->end;
     apply->run->counters.changes_applied = apply->done.position.changes;
     queue_release_marked(queue);

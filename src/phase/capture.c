@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/repl.h"
 #include "pg/sql.h"
@@ -98,6 +99,7 @@ prepare_once(Migration *run, Err *err)
 {
     if (!identity_set(run, err))
         return false;
+    FAULT_POINT("identity.committed");
     if (run->settings->plugin != PLUGIN_PGOUTPUT || publish(run, err))
         return true;
     return err_wrap(err, "creating the publication");
@@ -139,6 +141,7 @@ prepare_table(Migration *run, Err *err)
         if (!report_wait_for_table(run, err) || !loop_pause(run->loop, 500000, err))
             return false;
     }
+    FAULT_POINT("publication.committed");
     return true;
 }
 
@@ -274,6 +277,7 @@ begin(Migration *run, Err *err)
     run->capture->wait.conn = NULL;
     if (!begin_streaming(run, conn, err) || !resume_note_facts(run, err))
         return false;
+    FAULT_POINT("stream.opened");
     log_info("replication slot %s is consistent at %s", run->names.slot,
              lsn_text(run->snapshot_lsn, lsn));
     return true;
@@ -317,6 +321,7 @@ capture_step(Migration *run, Err *err)
 {
     Capture *capture = run->capture;
 
+    FAULT_POINT("slot.requested");
     if (is_waiting(run)) {
         if (!slotwait_report(run, &capture->wait, err))
             return STEP_FAILED;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "phase/apply.h"
 #include "phase/backlog.h"
@@ -35,6 +36,7 @@ catchup_enter(Migration *run, Err *err)
 {
     if (!note_copied(run, err))
         return false;
+    FAULT_POINT("catchup.entered");
     log_info("catching up, %lld changes are waiting", (long long)apply_outstanding(run->apply));
     return true;
 }
@@ -49,6 +51,7 @@ try_fence(Migration *run, Err *err)
 
     if (!apply_write_fence(run->apply, &marker, err))
         return STEP_FAILED;
+    FAULT_POINT("catchup.fence");
     if (!apply_drain(run->apply, marker, started_us + half_hold_us, NULL, err)) {
         if (err->kind != ERR_RETRY)
             return STEP_FAILED;
@@ -67,6 +70,7 @@ try_fence(Migration *run, Err *err)
         run->matviews_built = matviews_build(run, err) && note_copied(run, err);
         return run->matviews_built ? STEP_MORE : STEP_FAILED;
     }
+    FAULT_POINT("catchup.done");
     return migration_check_step(run, STEP_DONE, err);
 }
 

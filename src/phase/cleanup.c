@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "ctl/orphans.h"
 #include "pg/sql.h"
@@ -268,11 +269,14 @@ remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *
     Err identity = {0};
     const char *phase;
 
+    FAULT_POINT("cleanup.begun");
     if (!cleanup_end_sessions(conn, names, spare_pid, err) || !drop_slot(conn, names, err) ||
         !state_read_phase(conn, names, arena, &phase, err))
         return false;
+    FAULT_POINT("cleanup.slot_dropped");
     if (!run_ddl(removal, publication, err))
         return err_wrap(err, "dropping the publication \"%s\"", names->publication);
+    FAULT_POINT("cleanup.publication_dropped");
     if (phase == NULL)
         return remove_unrecorded(removal, names, err);
     /* where a lock is in the way of this, the rest is removed all the same, and the row stays */
@@ -283,6 +287,7 @@ remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *
     if (!drop_matviews(removal, names, err) || !drop_shadow(removal, names, err) ||
         !drop_empty_schema(removal, names->shadow_schema, err))
         return false;
+    FAULT_POINT("cleanup.shadow_dropped");
     /* after the swap this schema holds the old table, which is the operator's */
     if (!is_swapped(phase) && !drop_empty_schema(removal, names->schema, err))
         return false;
@@ -290,6 +295,7 @@ remove_run(const Removal *removal, const RunNames *names, int spare_pid, Arena *
         *err = identity;
         return false;
     }
+    FAULT_POINT("cleanup.schemas_dropped");
     return state_end_run(conn, names, !is_swapped(phase), err);
 }
 

@@ -11,6 +11,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/copydata.h"
 #include "pg/sql.h"
@@ -338,6 +339,7 @@ advance_renewing(Migration *run, Worker *worker, Err *err)
         return true;
     if (!query_finish(worker->writer, NULL, err))
         return false;
+    FAULT_POINT("copy.part_committed");
     run->others.own_writes++;
     worker->open_bytes = 0;
     if (run->binary_copy)
@@ -367,6 +369,7 @@ advance_piping(Migration *run, Worker *worker, Err *err)
             return end_reading(run, worker, err);
         buf_add(&worker->buffer, data, (size_t)len);
         worker->rows_read += copydata_is_row(data, len) ? 1 : 0;
+        FAULT_POINT("copy.piping");
         copydata_free(data);
         worker->bytes += len;
         worker->open_bytes += len + CHUNKS_ROW_BYTES;
@@ -463,6 +466,7 @@ restart(Migration *run, int moved, Err *err)
 static Step
 finish_copy(Migration *run, Err *err)
 {
+    FAULT_POINT("copy.done");
     for (int i = 0; i < run->leaf_count; i++)
         if (chunks_lost_rows(run->copy->chunks, i))
             apply_expect_truncate(run->apply, i);
@@ -498,6 +502,7 @@ advance_closing(Migration *run, Worker *worker, Err *err)
     }
     note = chunks_note_sql(run, &worker->chunk, worker->rows_written, true);
     sql = sql_build("%S; commit", note);
+    FAULT_POINT("copy.chunk_uncommitted");
     worker->state = WORKER_COMMITTING;
     return query_send(worker->writer, sql, err);
 }
@@ -505,12 +510,14 @@ advance_closing(Migration *run, Worker *worker, Err *err)
 static bool
 advance_committing(Migration *run, Worker *worker, Err *err)
 {
+    FAULT_POINT("copy.commit_sent");
     if (!query_is_done(worker->writer))
         return true;
     if (!query_finish(worker->writer, NULL, err))
         return false;
     run->others.own_writes++;
     chunks_note_copied(run, run->copy->chunks, &worker->chunk, worker->rows_written);
+    FAULT_POINT("copy.chunk_done");
     worker->next_us = pace_next(&run->copy->pace, worker->bytes, worker->began_us, clock_now_us());
     worker->state = WORKER_IDLE;
     return true;
@@ -523,6 +530,7 @@ advance_idle(Migration *run, Worker *worker, Err *err)
     if (run->copy->is_resting || worker - run->copy->workers >= others_jobs(run) ||
         clock_now_us() < worker->next_us || !chunks_take(run->copy->chunks, &worker->chunk))
         return true;
+    FAULT_POINT("copy.chunk_taken");
     return start_chunk(run, worker, err);
 }
 

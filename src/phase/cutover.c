@@ -8,6 +8,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
@@ -354,7 +355,10 @@ commit_swap(Migration *run, Err *err)
 
     loop_shield(run->loop);
     loop_set_hard_exit(8);
-    ok = query_exec(conn, "commit", err);
+    FAULT_POINT("swap.uncommitted");
+    ok = query_send(conn, "commit", err);
+    FAULT_POINT("swap.commit_sent");
+    ok = ok && query_finish(conn, NULL, err);
     if (ok)
         run->swapped = true;
     /* an error that is not the server's answer says nothing about the COMMIT */
@@ -363,6 +367,7 @@ commit_swap(Migration *run, Err *err)
     /* nor may a second request after the swap pass for a run that left the table as it was */
     if (!run->swapped && err->kind != ERR_UNKNOWN)
         loop_set_hard_exit(7);
+    FAULT_POINT("swap.committed");
     loop_unshield(run->loop);
     return ok;
 }
@@ -394,6 +399,7 @@ run_swap(Migration *run, int64_t deadline_us, Err *err)
     AUTO(Text) *after = NULL;
     BUF_AUTO(sql);
 
+    FAULT_POINT("cutover.drained");
     if (!catalog_read_privileges(conn, oid, &before, err) || !build_swap(run, &sql, err) ||
         !run_until(run, buf_text(&sql), deadline_us, err) ||
         !catalog_read_privileges(conn, oid, &after, err))
@@ -410,6 +416,7 @@ swap_until(Migration *run, int64_t deadline_us, Err *err)
     Conn *conn = run->cutover->conn;
     int64_t marker;
 
+    FAULT_POINT("cutover.locked");
     if (!apply_write_fence(run->apply, &marker, err) ||
         !apply_drain(run->apply, marker, deadline_us, run->cutover->conn, err) ||
         !migration_check_definition(run, conn, err) ||
@@ -555,6 +562,7 @@ attempt(Migration *run, Err *err)
 {
     long long number = (long long)++run->counters.lock_attempts;
 
+    FAULT_POINT("cutover.attempt");
     if (locks_take(run, &run->cutover->locks, err) && swap(run, err)) {
         log_info("cutover attempt %lld: swapped, lock held for %.1f ms", number,
                  (double)run->counters.lock_hold_us / 1000);

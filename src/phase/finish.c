@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/matviews.h"
@@ -53,7 +54,9 @@ do_task(Migration *run, const Task *task, Err *err)
 {
     int64_t started_us = clock_now_us();
 
+    FAULT_POINT("finish.task_begun");
     if (run_patiently(run, task->sql, err)) {
+        FAULT_POINT("finish.task_done");
         log_info("%s in %.1f s: %s", task->done, (double)(clock_now_us() - started_us) / 1e6,
                  task->shown);
         return note_done(run, task->sql, err);
@@ -169,6 +172,7 @@ finish(Migration *run, Err *err)
     loop_shield(run->loop);
     ok = remove_machinery(run, err);
     loop_unshield(run->loop);
+    FAULT_POINT("finish.machinery_removed");
     return ok && refresh_matviews(run, err) && drop_old_table(run, err) && validate(run, err);
 }
 

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/others.h"
@@ -172,6 +173,7 @@ advance(Migration *run, Builder *builder, Err *err)
     const SqlList *indexes = &build->indexes;
 
     if (builder->busy) {
+        FAULT_POINT("index.building");
         if (!query_is_done(builder->conn))
             return true;
         builder->busy = false;
@@ -192,6 +194,7 @@ run_watched(Migration *run, Conn *conn, const char *sql, Err *err)
 
     if (!query_send(conn, sql, err))
         return false;
+    FAULT_POINT("index.statement_sent");
     while (!query_is_done(conn)) {
         AUTO(Rows) *rows = NULL;
         AUTO(Text) *list = NULL;
@@ -226,6 +229,7 @@ finish(Migration *run, Err *err)
     Conn *conn = run->index->builders[0].conn;
     AUTO(Text) *vacuum = sql_build("vacuum (analyze) %S", run->shadow_qualified);
 
+    FAULT_POINT("index.built");
     if (!set_workers(&run->index->builders[0], run->index->most_workers, err))
         return false;
     for (int i = 0; i < run->index->constraints.count; i++) {
@@ -237,8 +241,10 @@ finish(Migration *run, Err *err)
     for (int i = 0; i < run->definition.marks.count; i++)
         if (!run_watched(run, conn, run->definition.marks.items[i], err))
             return err_wrap(err, "describing an index");
+    FAULT_POINT("index.constrained");
     if (!is_vacuumed(run) && !run_watched(run, conn, vacuum, err))
         return err_wrap(err, "vacuuming the shadow table");
+    FAULT_POINT("index.done");
     run->index->finished = true;
     run->indexes = INDEXES_BUILT;
     return true;

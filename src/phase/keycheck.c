@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "phase/apply.h"
 
@@ -20,6 +21,7 @@ look(Migration *run, Conn *conn, const char *sql, char **message, Err *err)
 {
     AUTO(Rows) *rows = NULL;
 
+    FAULT_POINT("catchup.key_check");
     if (!query_send(conn, sql, err) || !apply_meanwhile(run->apply, conn, INT64_MAX, err) ||
         !query_finish(conn, &rows, err))
         return false;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/sql.h"
 #include "phase/apply.h"
@@ -356,6 +357,7 @@ lock_exclusively(Migration *run, Locks *locks, int place, int64_t timeout_ms, Er
     if (!query_send(locks->conn, sql, err) ||
         (place > 0 && !look_for_crossing(run, locks, place, &before, err)))
         return false;
+    FAULT_POINT("cutover.lock_requested");
     if (wait_for_lock(run, locks, &step, err))
         return true;
     if (before < place && err_is_canceled(err)) {

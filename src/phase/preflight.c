@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "ctl/orphans.h"
 #include "pg/dependents.h"
@@ -409,5 +410,6 @@ preflight_run(Migration *run, Err *err)
     if (!state_new_run(run->control, run->arena, &run_id, err))
         return false;
     run->names = state_names(run_id, run->arena);
+    FAULT_POINT("preflight.done");
     return true;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/copydata.h"
 #include "pg/sql.h"
@@ -116,9 +117,11 @@ touch(Renewal *renewal, Err *err)
 {
     Migration *run = renewal->run;
     bool *truncated = mem_new((size_t)run->leaf_count, sizeof *truncated);
-    bool ok = apply_touch(run->apply, run->snapshot_lsn, truncated, err) &&
-              begin_truncated_anew(renewal, truncated, err);
+    bool ok;
 
+    FAULT_POINT("renewal.indexed");
+    ok = apply_touch(run->apply, run->snapshot_lsn, truncated, err) &&
+         begin_truncated_anew(renewal, truncated, err);
     free(truncated);
     return ok;
 }
@@ -141,6 +144,7 @@ forget_part(Renewal *renewal, const Rows *parts, int row, Err *err)
     BUF_AUTO(begin);
     BUF_AUTO(query);
 
+    FAULT_POINT("renewal.part_found");
     while (chunk.leaf < run->leaf_count &&
            run->leaves[chunk.leaf].oid != (uint32_t)rows_int(parts, row, 0))
         chunk.leaf++;
@@ -288,6 +292,7 @@ copy_slice(Renewal *renewal, int leaf, int64_t *count, Err *err)
         give_back(renewal);
         return true;
     }
+    FAULT_POINT("renewal.slice_uncommitted");
     return query_exec(renewal->reader, "commit", err) && query_exec(renewal->writer, "commit", err);
 }
 
@@ -388,6 +393,7 @@ renewal_settle(Migration *run, Chunks *chunks, int64_t most_bytes, int *moved, E
         .run = run, .chunks = chunks, .slice = choose_slice(run, most_bytes), .moved = moved};
     bool ok = settle(&renewal, err);
 
+    FAULT_POINT("renewal.done");
     conn_close(renewal.reader);
     conn_close(renewal.writer);
     if (ok)

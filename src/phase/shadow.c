@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/sql.h"
 #include "pg/tree.h"
@@ -581,6 +582,7 @@ record(Migration *run, Conn *conn, Err *err)
         return false;
     /* from here on there may be something to clean up, whatever the answer is */
     run->started = true;
+    FAULT_POINT("shadow.uncommitted");
     return query_exec(conn, "commit", err);
 }
 
@@ -645,6 +647,7 @@ make(Migration *run, Err *err)
         query_rollback(conn);
         return explain(run, err);
     }
+    FAULT_POINT("shadow.committed");
     shadow_choose_formats(run);
     log_info("shadow table %s created, %d of its %d columns are filled from the original",
              run->shadow_qualified, run->projection.output_count, run->shadow.column_count);

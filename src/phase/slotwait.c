@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/fault.h"
 #include "base/log.h"
 #include "pg/repl.h"
 #include "pg/sql.h"
@@ -167,11 +168,13 @@ slotwait_take(Migration *run, SlotWait *wait, Snapshot *snapshot, Err *err)
 
     if (!repl_finish_slot(wait->conn, &taken.lsn, &slot_snapshot, err))
         return false;
+    FAULT_POINT("slot.created");
     taken.keeper = migration_connect(run, CONN_SQL, "keeper", err);
     if (taken.keeper == NULL || !open_keeper(run, slot_snapshot, &taken, err)) {
         conn_close(taken.keeper);
         return err_wrap(err, "keeping the slot's snapshot");
     }
+    FAULT_POINT("keeper.opened");
     *snapshot = taken;
     return true;
 }

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/fault.h"
 #include "pg/sql.h"
 #include "phase/apply_internal.h"
 
@@ -125,6 +126,7 @@ step(Apply *apply, bool *truncated, bool *reached, Err *err)
         queue_rewind(queue);
         return false;
     }
+    FAULT_POINT("renewal.touched");
     apply->done = apply->now->end;
     apply->run->counters.changes_applied = apply->done.position.changes;
     queue_release_marked(queue);

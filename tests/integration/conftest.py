@@ -8,7 +8,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 pytest.register_assert_rewrite("support.database", "support.walter", "support.load", "support.dump",
-                              "support.hold")
+                              "support.hold", "support.faults")
 
 # pylint: disable=wrong-import-position
 from support import ordinary            # noqa: E402
