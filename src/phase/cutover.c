@@ -204,6 +204,9 @@ measure_distance(Migration *run, bool *close, Err *err)
 static bool
 look_before_locking(Migration *run, Err *err)
 {
+    /* the swap notes itself there */
+    if (!state_check_row(run->control, &run->names, err) || !capture_check_asynchronous(run, err))
+        return false;
     if (!preflight_check_table(run, err)) {
         if (err->kind != ERR_REFUSED)
             return false;

@@ -13,7 +13,7 @@ import threading
 
 from .load import TwinLoad, assert_same
 from .traces import assert_finished, assert_removed
-from .wait import wait_for_queued_lock, wait_for_session, wait_until
+from .wait import wait_for_session, wait_until
 
 ALTER = "alter table t alter n type bigint, add extra int default 5"
 PHASES = ["slot", "copy", "index", "catch-up", "cutover"]
@@ -50,9 +50,10 @@ class Ordeal:
     """A table "t", a twin, clients that write both alike, and a run that is held in the phase."""
 
     def __init__(self, db, walter, phase, other=None, *args, superuser=None, rows=True, env=None,
-                 pause_ms=5):
+                 **load):
         """`other`: another database of the server, for phase "slot".  `superuser`: `db` as a
-        superuser sees it, where the run is an ordinary role's.  `rows`: create the tables."""
+        superuser sees it, where the run is an ordinary role's.  `rows`: create the tables.
+        `load`: options of TwinLoad."""
         self.db = db
         self.walter = walter
         self.phase = phase
@@ -64,7 +65,7 @@ class Ordeal:
         if phase in GATES:
             db.execute(GATES[phase])
         self.holder = (other if phase == "slot" else self.superuser).connect()
-        self.load = TwinLoad(db, "t", "twin", LOADED, keys=(1, 1000), pause_ms=pause_ms)
+        self.load = TwinLoad(db, "t", "twin", LOADED, **{"keys": (1, 1000), "pause_ms": 5, **load})
         self.run = None
 
     def __enter__(self):
@@ -139,11 +140,10 @@ class Ordeal:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def end(self, codes=(), twin="", allowed=None, timeout=120):
+    def end(self, codes=(), allowed=None, timeout=120):
         """Let it end; 0 or one of these exit codes.  Returns the result.
 
-        `twin`: what was done to the table, for the twin.  `allowed`: pattern of errors that the
-        application may have had.
+        `allowed`: pattern of errors that the application may have had.
         """
         self.let_go()
         result = self.run.finish(timeout, check=False)
@@ -153,8 +153,6 @@ class Ordeal:
         errors = [error for error in self.load.errors
                   if allowed is None or not re.search(allowed, error)]
         assert errors == []
-        if twin:
-            self.db.execute(twin)
         assert_as_promised(self.db, self.walter, result)
         return result
 
@@ -169,7 +167,7 @@ def assert_as_promised(db, walter, result):
         "select format_type(atttypid, atttypmod), exists (select from pg_attribute"
         "         where attrelid = 't'::regclass and attname = 'extra' and not attisdropped)"
         "  from pg_attribute where attrelid = 't'::regclass and attname = 'n'")
-    assert_same(db, "select id, n, big from t", "select id, n, big from twin", 100)
+    assert_same(db, "select id, n, big from t", "select id, n, big from twin")
     if result.code == 0:
         assert (kind, extra) == ("bigint", True), str(result)
         assert_finished(db)
@@ -188,5 +186,4 @@ def wait_until_alone(db, timeout=30):
         "   and application_name like 'walter: %'") == 0, "walter's sessions are gone", timeout)
 
 
-__all__ = ["ALTER", "PHASES", "Ordeal", "assert_as_promised", "create_twins", "session_pattern",
-           "wait_for_queued_lock", "wait_until_alone"]
+
