@@ -35,8 +35,8 @@ GONE = {
 # Each change is found in a phase at least, and each phase finds some; that all are found where
 # indexes are built is tried elsewhere.
 CHANGED = [("copy", "add"), ("copy", "rewriting type"), ("copy", "replica identity"),
-           ("catch-up", "drop"), ("catch-up", "rewriting type"), ("cutover", "rename column"),
-           ("cutover", "type"), ("cutover", "replica identity")]
+           ("catch-up", "drop"), ("catch-up", "type"), ("catch-up", "rewriting type"), ("cutover", "rename column"),
+           ("cutover", "replica identity")]
 REWRITTEN = [("copy", "truncate"), ("catch-up", "vacuum full"), ("catch-up", "truncate"),
              ("cutover", "cluster"), ("cutover", "truncate")]
 TAKEN = [("copy", "drop table"), ("catch-up", "rename"), ("cutover", "drop table")]
@@ -48,7 +48,7 @@ def chosen(some, changes):
 
 
 def change(ordeal, statement):
-    """Do it as soon as the run lets it: a chunk that is copied has its lock, and so has a reader."""
+    """Do it as soon as the run lets it: a chunk that is copied has a lock, and so has a reader."""
     done = ordeal.start(*statement.split(";"))
     wait_until(done.is_waiting, f"{statement} is done or waits")
     ordeal.let_go()
@@ -62,7 +62,8 @@ def test_definition_changed(db, walter, phase, name):
         result = ordeal.end((1, 9))
     # it may have been too late for the change to find the run
     if result.code:
-        assert re.search("changed by somebody else|rewritten by an ALTER TABLE|definition of table .* changed", result.stderr)
+        assert re.search("changed by somebody else|rewritten by an ALTER TABLE"
+                         "|definition of table .* changed", result.stderr)
 
 
 @pytest.mark.parametrize("phase,name", chosen(REWRITTEN, HARMLESS))
@@ -95,7 +96,7 @@ def test_taken_away(db, walter, phase, name):
 
 # Where a chunk is copied and where somebody reads, no DDL gets its lock.
 INNOCENT = {
-    "grant": "grant select on t to public; revoke select on t from public; grant insert on t to public",
+    "grant": "grant select, insert on t to public; revoke select on t from public",
     "analyze": "analyze t; analyze t (n)",
     "comment": "comment on table t is 'it'; comment on column t.n is 'a number'",
     "index": "create index later on t (n, id)",
@@ -140,7 +141,8 @@ def test_does_not_fit_in_the_last_drain(db, walter, kind):
     alter, misfit, said = MISFITS[kind]
     create_twins(db)
     for name in ("t", "twin"):
-        db.execute(f"insert into {name} select i, i, 'far', i, 'tag' from generate_series(4001, 4002) i;"
+        db.execute(f"insert into {name} select i, i, 'far', i, 'tag'"
+                   "  from generate_series(4001, 4002) i;"
                    f"alter table {name} alter spare set default null")
     with TwinLoad(db, "t", "twin", LOADED, keys=(1, 1000)) as load:
         writer = db.connect(autocommit=False)
