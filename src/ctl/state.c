@@ -304,12 +304,39 @@ state_read_todo(Conn *control, const RunNames *names, Arena *arena, const char *
     return true;
 }
 
+static bool
+row_is_gone(const char *what, Err *err)
+{
+    return err_set(err, ERR_FAILED, "%s was deleted by somebody else while the run was on", what);
+}
+
+/* Without its row nothing would be written, and no error would say so. */
+static bool
+update_row(Conn *control, const char *sql, const char *what, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    return query_simple(control, sql, &rows, err) &&
+           (rows_affected(rows) == 1 || row_is_gone(what, err));
+}
+
 bool
 state_set_phase(Conn *control, const RunNames *names, const char *phase, Err *err)
 {
     AUTO(Text) *sql = state_phase_sql(names, phase);
 
-    return query_exec(control, sql, err);
+    return update_row(control, sql, "the run's row in walter.run", err);
+}
+
+bool
+state_check_row(Conn *control, const RunNames *names, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(control, "select from walter.run where run = $1",
+                   (const char *const[]){names->run, NULL}, &rows, err))
+        return err_wrap(err, "reading walter.run");
+    return rows_count(rows) == 1 || row_is_gone("the run's row in walter.run", err);
 }
 
 bool
@@ -460,9 +487,7 @@ state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err
 {
     AUTO(Text) *sql = sql_build("update %S set marker = %D", names->fence, marker);
 
-    if (!query_exec(control, sql, err))
-        return err_wrap(err, "writing the fence");
-    return true;
+    return update_row(control, sql, "the fence", err) || err_wrap(err, "writing the fence");
 }
 
 static const char *

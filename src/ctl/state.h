@@ -99,8 +99,11 @@ NODISCARD bool state_start_run(Conn *conn, const RunNames *names, const RunStart
 NODISCARD bool state_note_identity(Conn *conn, const RunNames *names, uint32_t index_oid,
                                    const char *former, Err *err);
 
-/* Note the phase that begins. */
+/* Note the phase that begins.  ERR_FAILED where somebody has deleted the row. */
 NODISCARD bool state_set_phase(Conn *control, const RunNames *names, const char *phase, Err *err);
+
+/* Is there still a row to note things in?  ERR_FAILED where somebody has deleted it. */
+NODISCARD bool state_check_row(Conn *control, const RunNames *names, Err *err);
 
 /* SQL (one statement) that notes the phase; for the swap's own transaction.  New, free(). */
 char *state_phase_sql(const RunNames *names, const char *phase);
@@ -181,7 +184,7 @@ NODISCARD bool state_read_positions(Conn *control, const RunNames *names, Arena 
 NODISCARD bool state_reset_positions(Conn *control, const RunNames *names, int count,
                                      const Position *position, Err *err);
 
-/* Write a marker into the fence table (committed, WAL flushed). */
+/* Write a marker into the fence table (committed, WAL flushed).  ERR_FAILED where its row is gone. */
 NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err);
 
 /* All runs that walter.run knows and that are not done, or left something, oldest first; *runs is in `arena`. */

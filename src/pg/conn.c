@@ -2,6 +2,7 @@
 #include "pg/conn.h"
 
 #include <poll.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
@@ -466,6 +467,20 @@ conn_add_pinned_formats(Buf *sql)
     for (size_t i = 0; i < sizeof PINS / sizeof PINS[0]; i++)
         if (PINS[i].text)
             sql_add(sql, "set local %I to %L;", PINS[i].name, PINS[i].value);
+}
+
+int64_t
+conn_patience_us(const Conn *conn)
+{
+    PQconninfoOption *options = PQconninfo(conn->pg);
+    int64_t patience_ms = 0;
+
+    for (const PQconninfoOption *option = options; option != NULL && option->keyword != NULL;
+         option++)
+        if (strcmp(option->keyword, "tcp_user_timeout") == 0 && option->val != NULL)
+            patience_ms = strtoll(option->val, NULL, 10);
+    PQconninfoFree(options);
+    return patience_ms < 0 ? 0 : patience_ms * 1000;
 }
 
 bool

@@ -82,6 +82,12 @@ const char *conn_role_inputs(const Conn *conn);
 /* Append SQL that sets them to what walter pins, for one transaction ("set local ..."). */
 void conn_add_pinned_formats(Buf *sql);
 
+/*
+ * How long the operating system waits for an acknowledgement of what was sent before it gives the
+ * connection up: tcp_user_timeout, which the connection string may change; 0 = its own default.
+ */
+int64_t conn_patience_us(const Conn *conn);
+
 /* True once the connection is known to be gone. */
 bool conn_is_lost(const Conn *conn);
 

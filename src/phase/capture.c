@@ -207,11 +207,10 @@ open_stream(Migration *run, Conn *conn, Err *err)
     return run->stream != NULL;
 }
 
-/* As a synchronous standby we would hold up every commit of the application. */
-static bool
-check_asynchronous(Migration *run, Err *err)
+bool
+capture_check_asynchronous(Migration *run, Err *err)
 {
-    AUTO(Text) *pid = mem_format("%d", stream_pid(run->stream));
+    AUTO(Text) *pid = mem_format("%d", run->stream == NULL ? 0 : stream_pid(run->stream));
     AUTO(Rows) *rows = NULL;
 
     if (!query_run(run->control,
@@ -233,7 +232,7 @@ check_asynchronous(Migration *run, Err *err)
 static bool
 begin_streaming(Migration *run, Conn *conn, Err *err)
 {
-    if (!open_stream(run, conn, err) || !check_asynchronous(run, err) ||
+    if (!open_stream(run, conn, err) || !capture_check_asynchronous(run, err) ||
         !migration_check_definition(run, run->control, err))
         return false;
     run->apply = apply_open(run, run->stream, err);

@@ -205,6 +205,9 @@ measure_distance(Migration *run, bool *close, Err *err)
 static bool
 look_before_locking(Migration *run, Err *err)
 {
+    /* the swap notes itself there */
+    if (!state_check_row(run->control, &run->names, err) || !capture_check_asynchronous(run, err))
+        return false;
     if (!preflight_check_table(run, err)) {
         if (err->kind != ERR_REFUSED)
             return false;
@@ -279,14 +282,18 @@ build_swap(Migration *run, Buf *sql, Err *err)
 
 /*
  * The server says which table carries the name now, once the lost session is gone for certain: two
- * statements, for what the first one sees of sessions is newer than what it sees of tables.
+ * statements, for what the first one sees of sessions is newer than what it sees of tables.  Where
+ * the network has swallowed the answer, the server does not know that we are gone, and ends the
+ * session for us: then no COMMIT can come any more.
  */
 static bool
 ask_outcome(Migration *run, Conn *conn, bool *certain, Err *err)
 {
     static const char SQL_SESSION[] =
-        "select exists (select from pg_catalog.pg_stat_activity where application_name = $1"
-        "         and usename = session_user)";
+        "select pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) > 0"
+        "  from pg_catalog.pg_stat_activity"
+        " where application_name = $1 and usename = session_user"
+        "   and datname = pg_catalog.current_database()";
     static const char SQL_PLACE[] =
         "select exists (select from pg_catalog.pg_class c join pg_catalog.pg_namespace n"
         "         on n.oid = c.relnamespace where c.oid = $1::pg_catalog.oid and n.nspname = $2)";

@@ -233,7 +233,7 @@ migration_check_now_and_then(Migration *run, Err *err)
         (run->apply != NULL && !apply_note_idle(run->apply, err)))
         return false;
     if (migration_follow_definition(run, run->control, err) &&
-        migration_check_publication(run, run->control, err))
+        migration_check_publication(run, run->control, err) && capture_check_asynchronous(run, err))
         return true;
     /* somebody waits for a lock, perhaps for ours: go on, and ask again next time */
     if (err->kind != ERR_RETRY)

@@ -297,6 +297,12 @@ NODISCARD bool capture_enter(Migration *run, Err *err);
 NODISCARD Step capture_step(Migration *run, Err *err);
 void capture_leave(Migration *run);
 
+/*
+ * Fail when our stream counts as a synchronous standby, as synchronous_standby_names = '*' makes it:
+ * every commit of the application would wait for what we confirm.  No stream: true.
+ */
+NODISCARD bool capture_check_asynchronous(Migration *run, Err *err);
+
 /* phase/copy.c */
 NODISCARD bool copy_enter(Migration *run, Err *err);
 NODISCARD Step copy_step(Migration *run, Err *err);
@@ -399,7 +405,7 @@ NODISCARD bool migration_check_publication(Migration *run, Conn *conn, Err *err)
 /* ERR_STOPPED when `walter abort` has asked for that; then all of the run is removed. */
 NODISCARD bool migration_check_abort(Migration *run, Err *err);
 
-/* All of that, every few seconds: for steps that come round often. */
+/* All of that and capture_check_asynchronous, every few seconds: for steps that come round often. */
 NODISCARD bool migration_check_now_and_then(Migration *run, Err *err);
 
 /* At a phase's end: `next` when the definition holds, STEP_MORE when it cannot be read just now. */

@@ -17,8 +17,18 @@ static const int64_t STATUS_INTERVAL_US = 1000000;
 static const size_t QUEUE_ENOUGH_BYTES = 1024UL * 1024;
 static const int64_t REST_US = 300;
 
+/*
+ * The operating system ends a connection that does not acknowledge what is sent; where a tunnel does
+ * so that has lost its other end, only the server's silence tells.  It is asked to answer when it has
+ * said nothing for as long as the operating system would wait, and given up after so many times that:
+ * while it reads through a large transaction that is not ours it may be silent for a while.
+ */
+enum { SILENCE_FACTOR = 5 };
+
 struct Stream {
     Conn *conn;
+    int64_t heard_us;    /* when something came last, or could not because nothing was read */
+    int64_t patience_us; /* see SILENCE_FACTOR; 0 = without end */
     Plugin plugin;
     Queue *queue;
     Watch *timer;
@@ -42,9 +52,10 @@ stream_idle_lsn(const Stream *stream)
 }
 
 static bool
-send_status(Stream *stream, Err *err)
+send_status(Stream *stream, bool want_reply, Err *err)
 {
-    return repl_send_status(stream->conn, stream->received_lsn, stream->applied_lsn, false, err);
+    return repl_send_status(stream->conn, stream->received_lsn, stream->applied_lsn, want_reply,
+                            err);
 }
 
 static bool
@@ -94,7 +105,7 @@ take_frame(Stream *stream, const char *data, int len, Err *err)
     }
     if (frame.end_lsn > stream->received_lsn)
         stream->received_lsn = frame.end_lsn;
-    return !frame.reply_requested || send_status(stream, err);
+    return !frame.reply_requested || send_status(stream, false, err);
 }
 
 /* ---- the queue's room ---- */
@@ -175,6 +186,7 @@ on_ready(void *owner, Err *err)
         if (what == COPYDATA_END)
             return query_explain_end(stream->conn, err) ||
                    err_wrap(err, "the server ended the replication stream");
+        stream->heard_us = clock_now_us();
         ok = take_frame(stream, data, len, err);
         copydata_free(data);
         if (!ok)
@@ -191,8 +203,18 @@ on_timer(void *owner, short ready, Err *err)
 {
     Stream *stream = owner;
 
+    int64_t silent_us = clock_now_us() - stream->heard_us;
+    bool is_silent = stream->patience_us > 0 && silent_us > stream->patience_us;
+
     (void)ready;
-    return send_status(stream, err) && on_ready(stream, err);
+    if (stream->paused) {
+        stream->heard_us += silent_us;
+        is_silent = false;
+    }
+    if (is_silent && silent_us > SILENCE_FACTOR * stream->patience_us)
+        return err_set(err, ERR_LOST, "nothing was heard of the server for %lld s",
+                       (long long)(silent_us / 1000000));
+    return send_status(stream, is_silent, err) && on_ready(stream, err);
 }
 
 Stream *
@@ -208,6 +230,8 @@ stream_open(Conn *conn, const ReplStart *start, Spool *spool, Err *err)
     }
     stream = mem_new(1, sizeof *stream);
     stream->conn = conn;
+    stream->heard_us = clock_now_us();
+    stream->patience_us = conn_patience_us(conn);
     stream->plugin = start->plugin;
     stream->queue = queue_new(spool);
     stream->received_lsn = stream->applied_lsn = stream->server_lsn = start->from_lsn;

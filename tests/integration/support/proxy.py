@@ -1,15 +1,24 @@
 """A TCP proxy between walter and the server, for losing connections at a chosen moment."""
+import ctypes
+import re
 import socket
 import struct
 import threading
+
+# A packet filter that lets nothing in: not even an acknowledgement reaches the socket or leaves it,
+# so to the other end it looks as if the cable were pulled.
+SO_ATTACH_FILTER = 26
+DROP_ALL = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0), 8)
 
 
 class Proxy:
     """Forwards connections to a server; `watch` sees each message that a client sends.
 
     watch(session, kind, payload) returns None to forward it, "cut" to close the connection before
-    the message is sent on, or "cut after" to send it on and close before the answer is.
-    `session` is the application_name.  close() stops it, refuse() makes it refuse new connections.
+    the message is sent on, "cut after" to send it on and close before the answer is, or "freeze
+    after" to send it on and let nothing through from then on.  `session` is the application_name.
+    close() stops it, refuse() makes it refuse new connections, cut() and freeze() are for those that
+    there are.
     """
 
     def __init__(self, server, watch=None, backend_pid=None):
@@ -18,6 +27,7 @@ class Proxy:
         self.backend_pid = backend_pid   # what BackendKeyData is made to say
         self.refusing = False
         self._sockets = []
+        self._links = []   # (session, client, server, state)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -29,6 +39,27 @@ class Proxy:
 
     def refuse(self):
         self.refusing = True
+
+    def cut(self, session):
+        """Close the connections whose session's name matches; returns how many there were."""
+        links = self._matching(session)
+        for _, client, server, _ in links:
+            _shut(client)
+            _shut(server)
+        return len(links)
+
+    def freeze(self, session, answers_for_it=False):
+        """Let no byte through any more on those that match; returns how many there were.
+
+        `answers_for_it`: as a tunnel that hangs, of which the near end still acknowledges all.
+        """
+        links = self._matching(session)
+        for _, client, server, state in links:
+            _freeze(client, server, state, answers_for_it)
+        return len(links)
+
+    def _matching(self, session):
+        return [link for link in self._links if re.search(session, link[0]) and link[3]["open"]]
 
     def close(self):
         for one in [self._listener, *self._sockets]:
@@ -61,13 +92,14 @@ class Proxy:
         for one in (client, server):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._sockets += [client, server]
-        state = {"answering": True}
+        state = {"answering": True, "frozen": False, "open": True}
         back = threading.Thread(target=self._answers, args=(client, server, state), daemon=True)
         back.start()
         try:
             self._requests(client, server, state)
         except OSError:
             pass
+        state["open"] = False
         _shut(server)
         _shut(client)
         client.close()
@@ -80,6 +112,7 @@ class Proxy:
         words = startup[4:].split(b"\0")
         names = dict(zip(words[0::2], words[1::2]))
         session = names.get(b"application_name", b"").decode()
+        self._links.append((session, client, server, state))
         server.sendall(struct.pack("!I", length) + startup)
         while True:
             head = _read(client, 5)
@@ -91,7 +124,12 @@ class Proxy:
             if what == "cut after":
                 # The server does it and answers to nobody.
                 state["answering"] = False
-            server.sendall(head + payload)
+            if what == "freeze after":
+                state["frozen"] = True
+                server.sendall(head + payload)
+                _freeze(client, server, state)
+            if not state["frozen"]:
+                server.sendall(head + payload)
             if what == "cut after":
                 return
 
@@ -102,6 +140,8 @@ class Proxy:
                 if first and self.backend_pid is not None:
                     data = self._replace_pid(data)
                 first = False
+                if state["frozen"]:
+                    continue
                 if state["answering"]:
                     client.sendall(data)
                 else:
@@ -125,6 +165,17 @@ def _read(sock, count):
             raise OSError("closed")
         data += piece
     return data
+
+
+def _freeze(client, server, state, answers_for_it=False):
+    state["frozen"] = True
+    if answers_for_it:
+        return
+    program = struct.pack("HP", 1, ctypes.addressof(DROP_ALL))
+    for one in (client, server):
+        one.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+        # an ordinary close would wait for the acknowledgement of what was sent before
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def _shut(sock):
