@@ -24,6 +24,7 @@ typedef enum {
     ERR_MISMATCH, /* original and shadow have diverged; a cutover would lose data */
     ERR_CUTOVER,  /* the cutover was not reached within its limits */
     ERR_UNKNOWN,  /* the outcome of a COMMIT cannot be found out */
+    ERR_GONE,     /* the run cannot go on, ever: its slot, server history or definition is gone */
     ERR_FAILED    /* anything else: stop and report */
 } ErrKind;
 

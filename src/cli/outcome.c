@@ -13,6 +13,7 @@ static const char *const MEANINGS[OUTCOME_COUNT] = {
     "a connection was lost and could not be restored in time",
     "stopped on request before the swap",
     "the outcome is unknown: look at the table before doing anything else",
+    "the run cannot go on, ever: slot, server history or definition is gone",
 };
 
 int
@@ -38,6 +39,8 @@ outcome_code(ErrKind kind)
         return 7;
     case ERR_UNKNOWN:
         return 8;
+    case ERR_GONE:
+        return 9;
     }
     return 1;
 }

@@ -7,7 +7,7 @@
 
 #include "err.h"
 
-#define OUTCOME_COUNT 9 /* exit codes run from 0 to OUTCOME_COUNT - 1 */
+#define OUTCOME_COUNT 10 /* exit codes run from 0 to OUTCOME_COUNT - 1 */
 
 /*
  * The exit code of a command that failed with `kind`.  Never 0: ERR_NONE, a failure that nobody

@@ -18,6 +18,7 @@
 #include "phase/identity.h"
 #include "phase/migration.h"
 #include "phase/stream.h"
+#include "phase/walguard.h"
 
 static const int64_t FIRST_REPORT_US = 1000000;
 static const int64_t REPORT_INTERVAL_US = 10 * INT64_C(1000000);
@@ -363,5 +364,6 @@ capture_step(Migration *run, Err *err)
         if (!report_wait(run, err))
             return STEP_FAILED;
     }
-    return loop_turn(run->loop, now_us + 200000, err) ? STEP_MORE : STEP_FAILED;
+    return walguard_look(run, err) && loop_turn(run->loop, now_us + 200000, err) ? STEP_MORE
+                                                                                 : STEP_FAILED;
 }

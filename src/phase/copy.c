@@ -578,6 +578,7 @@ advance_committing(Migration *run, Worker *worker, Err *err)
         return false;
     run->others.own_writes++;
     chunks_note_copied(run, run->copy->chunks, &worker->chunk, worker->rows_written);
+    run->copy->pace.brake = walbudget_brake(&run->wal);
     worker->next_us = pace_next(&run->copy->pace, worker->bytes, worker->began_us, clock_now_us());
     worker->state = WORKER_IDLE;
     return true;

@@ -12,6 +12,7 @@
 #include "pg/sql.h"
 #include "phase/apply.h"
 #include "phase/stream.h"
+#include "phase/walguard.h"
 
 static const int64_t TERMINAL_INTERVAL_US = 500000;
 static const int64_t LOG_INTERVAL_US = 10 * INT64_C(1000000);
@@ -215,6 +216,8 @@ migration_check_now_and_then(Migration *run, Err *err)
 {
     int64_t now_us = clock_now_us();
 
+    if (!walguard_look(run, err))
+        return false;
     if (now_us - run->definition_checked_us < CHECK_INTERVAL_US)
         return true;
     run->definition_checked_us = now_us;
@@ -291,6 +294,9 @@ show_progress(void *owner, short ready, Err *err)
         progress.changes_waiting = apply_outstanding(run->apply);
         progress.spooled_bytes = stream_spooled_bytes(run->stream);
         progress.is_paused = stream_is_paused(run->stream);
+        if (!run->swapped && run->wal.budget_bytes != WALBUDGET_NONE)
+            progress.wal_budget_bytes = run->wal.budget_bytes;
+        progress.wal_held_bytes = run->wal.held_bytes;
     }
     add_phase(watcher, &progress);
     progress_add(&progress, &line);
@@ -427,6 +433,12 @@ clean_up_after_failure(Migration *run, Err *err)
         log_warning("nothing is removed before that is clear; then run walter cleanup");
         return false;
     }
+    if (run->on_failure == FAILURE_KEEP && !run->swapped) {
+        log_warning("nothing is removed, as --max-wal-action says: replication slot \"%s\" goes on "
+                    "holding back WAL, more and more of it, until walter cleanup removes the run",
+                    run->names.slot);
+        return false;
+    }
     log_info("removing what the run has made");
     if (remove_when_back(run, &failed)) {
         if (run->swapped)
@@ -453,8 +465,10 @@ clean_up_after_failure(Migration *run, Err *err)
 static bool
 end_failed(Migration *run, Err *err)
 {
-    bool removed = clean_up_after_failure(run, err);
+    bool removed;
 
+    walguard_explain_loss(run, err);
+    removed = clean_up_after_failure(run, err);
     if (!run->swapped || err->kind != ERR_STOPPED)
         return false;
     if (run->keeps_unfinished)

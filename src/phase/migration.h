@@ -18,6 +18,7 @@
 #include "pg/catalog.h"
 #include "pg/conn.h"
 #include "phase/rates.h"
+#include "phase/walbudget.h"
 #include "plan/ddl.h"
 #include "plan/projection.h"
 
@@ -137,6 +138,13 @@ typedef struct Backlog {
     bool is_growing; /* so the operator was told */
 } Backlog;
 
+/* What becomes of all that a run has made when it fails before the swap. */
+typedef enum {
+    FAILURE_BY_KIND = 0, /* that depends on the error */
+    FAILURE_REMOVE,
+    FAILURE_KEEP
+} OnFailure;
+
 /* How far the shadow's indexes are. */
 typedef enum { INDEXES_NONE = 0, INDEXES_BUILDING, INDEXES_BUILT } IndexState;
 
@@ -233,6 +241,9 @@ typedef struct Migration {
     bool matviews_built;    /* see matviews.h */
     bool swapped;
     bool keeps_unfinished; /* walter.run can say what is to be done after the swap */
+    OnFailure on_failure;
+    WalBudget wal;
+    int64_t wal_looked_us; /* see walguard.h */
     Others others;
     Backlog backlog;
     Counters counters;
@@ -359,7 +370,7 @@ NODISCARD bool migration_follow_definition(Migration *run, Conn *conn, Err *err)
  */
 NODISCARD bool migration_check_publication(Migration *run, Conn *conn, Err *err);
 
-/* Both, every few seconds: for steps that come round often. */
+/* Both, every few seconds, and walguard_look: for steps that come round often. */
 NODISCARD bool migration_check_now_and_then(Migration *run, Err *err);
 
 /* At a phase's end: `next` when the definition holds, STEP_MORE when it cannot be read just now. */
