@@ -17,6 +17,7 @@
 #include "phase/apply.h"
 #include "phase/identity.h"
 #include "phase/migration.h"
+#include "phase/sessions.h"
 #include "phase/stream.h"
 #include "phase/walguard.h"
 
@@ -39,7 +40,7 @@ report_locks(Migration *run, const char *why, bool any, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.format('pid %s, user %s, %s', l.pid, a.usename,"
-        "         pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80))"
+        "         " SESSIONS_STATEMENT ")"
         "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)"
         " where l.locktype = 'relation' and l.relation in " TREE_OIDS " and l.granted"
         "   and ($2 = 'any' or l.mode in ('ShareUpdateExclusiveLock', 'ShareLock',"
@@ -178,7 +179,7 @@ report_wait(Migration *run, Err *err)
         "         case when xact_start is not null then pg_catalog.format("
         "           ', %s, open for %s s: %s', state, pg_catalog.round(extract(epoch from"
         "           pg_catalog.clock_timestamp() - xact_start)),"
-        "           pg_catalog.left(pg_catalog.regexp_replace(query, '\\s+', ' ', 'g'), 80)) end)"
+        "           " SESSIONS_STATEMENT ") end)"
         "  from pg_catalog.pg_stat_activity where backend_xid is not null"
         "   and pid <> pg_catalog.pg_backend_pid()"
         " union all"
