@@ -20,7 +20,11 @@ static const char *const OLD_SNAPSHOTS_CHOICES[] = {
 static const char *const MATVIEWS_CHOICES[] = {
     [MATVIEWS_BEFORE] = "before", [MATVIEWS_AFTER] = "after", NULL};
 
+static const char *const MAX_WAL_CHOICES[] = {
+    [MAX_WAL_DROP] = "drop", [MAX_WAL_KEEP] = "keep", NULL};
+
 /* Choices are stored as int. */
+static_assert(sizeof(MaxWalAction) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(Matviews) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(Plugin) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(OldSnapshots) == sizeof(int), "enums have the size of int");
@@ -134,6 +138,17 @@ const Option OPTIONS[] = {
      .initial_text = "10GB", .min = 0, .max = INT64_C(1) << 44, .value_name = "BYTES",
      .help = "Spool at most so much there, and never more than half of what is free; then the "
              "server keeps the changes, as WAL. 0 = no spool."},
+    {.name = "max-wal", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(max_wal), .initial = 0, .min = 0, .max = INT64_C(1) << 50,
+     .value_name = "BYTES",
+     .help = "The replication slot may hold back so much WAL: warned of at 50 %, from 80 % on the "
+             "copy is slowed, at 100 % the run stops itself. 0 = the server's own limit, "
+             "max_slot_wal_keep_size, which also counts where it is the smaller one."},
+    {.name = "max-wal-action", .letters = "", .type = OPTION_CHOICE, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(max_wal_action), .initial = MAX_WAL_DROP,
+     .choices = MAX_WAL_CHOICES, .value_name = "ACTION",
+     .help = "What becomes of a run that has stopped because of --max-wal: drop all that it has "
+             "made, the slot first, or keep it; then the slot holds back more and more."},
     {.name = "plugin", .letters = "", .type = OPTION_CHOICE, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(plugin), .initial = PLUGIN_PGOUTPUT,
      .choices = PLUGIN_CHOICES, .value_name = "PLUGIN",

@@ -13,7 +13,7 @@ static const char *const MEANINGS[OUTCOME_COUNT] = {
     "a connection was lost and not restored in time; the same command goes on",
     "stopped on request before the swap; the same command goes on",
     "the outcome is unknown: look at the table before doing anything else",
-    "an interrupted run cannot go on: slot, server or definition is another",
+    "the run cannot go on, ever: slot, server history or definition is gone",
 };
 
 int

@@ -64,6 +64,15 @@ add_catch_up(const Progress *progress, Buf *out)
 }
 
 static void
+add_budget(const Progress *progress, Buf *out)
+{
+    buf_add_text(out, ", WAL held ");
+    progress_add_bytes(progress->wal_held_bytes, out);
+    buf_add_text(out, " of ");
+    progress_add_bytes(progress->wal_budget_bytes, out);
+}
+
+static void
 add_stream(const Progress *progress, Buf *out)
 {
     buf_printf(out, ", %lld changes applied, ", (long long)progress->changes_applied);
@@ -78,6 +87,8 @@ add_stream(const Progress *progress, Buf *out)
         buf_add_text(out, "reading paused, ");
     buf_add_text(out, "lag ");
     progress_add_bytes(progress->lag_bytes, out);
+    if (progress->wal_budget_bytes > 0)
+        add_budget(progress, out);
 }
 
 void

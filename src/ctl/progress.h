@@ -26,10 +26,12 @@ typedef struct Progress {
     /* the stream; not shown before there is one */
     bool has_stream;
     int64_t changes_applied;
-    int64_t changes_waiting; /* received, not yet applied */
-    int64_t spooled_bytes;   /* of these, on disk */
-    bool is_paused;          /* nothing is read, because as much is waiting as may */
-    int64_t lag_bytes;       /* WAL that the server has and we have not applied */
+    int64_t changes_waiting;  /* received, not yet applied */
+    int64_t spooled_bytes;    /* of these, on disk */
+    bool is_paused;           /* nothing is read, because as much is waiting as may */
+    int64_t lag_bytes;        /* WAL that the server has and we have not applied */
+    int64_t wal_held_bytes;   /* by the slot; shown where there is a budget */
+    int64_t wal_budget_bytes; /* 0 = none */
     double lag_growth; /* bytes per second lately, while there is only lag to wait for; or 0 */
     bool falls_behind; /* for some time more has come than was applied */
 } Progress;

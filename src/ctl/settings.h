@@ -23,6 +23,9 @@ typedef enum { OLD_SNAPSHOTS_WAIT = 0, OLD_SNAPSHOTS_IGNORE } OldSnapshots;
 /* When matviews that read the table are populated: before the cutover, or after the swap. */
 typedef enum { MATVIEWS_BEFORE = 0, MATVIEWS_AFTER } Matviews;
 
+/* What becomes of a run that has used up its WAL budget. */
+typedef enum { MAX_WAL_DROP = 0, MAX_WAL_KEEP } MaxWalAction;
+
 /* What the operator said to a question: ANSWER_NOBODY = there is no terminal to ask on. */
 typedef enum { ANSWER_NO = 0, ANSWER_YES, ANSWER_NOBODY } Answer;
 
@@ -64,7 +67,9 @@ typedef struct Settings {
     int64_t pull_batch_count;     /* most changes applied in one transaction, 1..1000000 */
     const char *spool_dir;        /* NULL = see spool_default_dir */
     int64_t spool_limit;          /* bytes of waiting changes on disk, 0 = none */
-    int64_t delta_count;          /* cutover is tried below so many outstanding changes */
+    int64_t max_wal;              /* bytes that the slot may hold back, 0 = the server's limit */
+    MaxWalAction max_wal_action;
+    int64_t delta_count; /* cutover is tried below so many outstanding changes */
 
     /* the lock */
     bool kill_backends;

@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/mask.h"
 #include "pg/internal.h"
 #include "pg/query.h"
 #include "pg/sql.h"
@@ -178,12 +179,17 @@ finish_connecting(Conn *conn, Err *err)
     return true;
 }
 
+static bool
+is_uri(const char *dbname)
+{
+    return strncmp(dbname, "postgresql://", 13) == 0 || strncmp(dbname, "postgres://", 11) == 0;
+}
+
 /* libpq's own rule: does a database name stand for more than a name? */
 static bool
 is_connection_string(const char *dbname)
 {
-    return strncmp(dbname, "postgresql://", 13) == 0 || strncmp(dbname, "postgres://", 11) == 0 ||
-           strchr(dbname, '=') != NULL;
+    return is_uri(dbname) || strchr(dbname, '=') != NULL;
 }
 
 /* A number, or one for each host; none is the default's. */
@@ -200,6 +206,43 @@ is_port_list(const char *ports)
     return true;
 }
 
+/*
+ * In a URI whose password has characters that should have been encoded, libpq finds the parts
+ * elsewhere: "u:a/b@h" has host "u" and database "b@h".  What it would say of them is said aloud.
+ */
+static bool
+has_stray_at(const char *uri)
+{
+    const char *at = strstr(uri, "://") + 3;
+    size_t len = strcspn(at, "?");
+    const char *first = memchr(at, '@', len);
+    const char *slash = memchr(at, '/', len);
+
+    if (first == NULL)
+        return false;
+    return (slash != NULL && slash < first) ||
+           memchr(first + 1, '@', len - (size_t)(first + 1 - at)) != NULL;
+}
+
+static bool
+refuse_target(const char *dbname, const char *why, Err *err)
+{
+    BUF_AUTO(text);
+
+    /* any word in it may be a part of the password, but for that of an option */
+    if (strstr(dbname, "pass") == NULL && strncmp(why, "invalid connection option", 25) == 0)
+        buf_add_text(&text, why);
+    else
+        mask_add(why, &text);
+    (void)err_set(err, ERR_USAGE, "could not read the connection string: %s", buf_text(&text));
+    return err_hint(err, "%s",
+                    is_uri(dbname)
+                        ? "In a URI, characters like @ / : % # in a password are written "
+                          "as %40 %2F %3A %25 %23."
+                        : "A value with blanks or quotation marks in it is written in "
+                          "single quotation marks.");
+}
+
 /* What no server will ever make sense of is a mistake on the command line, not a lost connection. */
 static bool
 check_target(const ConnTarget *target, Err *err)
@@ -210,20 +253,18 @@ check_target(const ConnTarget *target, Err *err)
 
     if (target->dbname == NULL || !is_connection_string(target->dbname))
         return true;
+    if (is_uri(target->dbname) && has_stray_at(target->dbname))
+        return refuse_target(target->dbname, "there is an @ where none belongs", err);
     options = PQconninfoParse(target->dbname, &message);
     if (options == NULL) {
-        /* the message about a URI shows all of it, with the password */
-        (void)err_set(err, ERR_USAGE, "could not read the connection string%s%s",
-                      message == NULL || strchr(message, '@') != NULL ? "" : ": ",
-                      message == NULL || strchr(message, '@') != NULL ? "" : message);
+        ok = refuse_target(target->dbname, message == NULL ? "out of memory" : message, err);
         PQfreemem(message);
-        return false;
+        return ok;
     }
     for (const PQconninfoOption *option = options; option->keyword != NULL; option++)
         if (strcmp(option->keyword, "port") == 0 && option->val != NULL &&
             !is_port_list(option->val))
-            ok = err_set(err, ERR_USAGE, "the connection string's port \"%s\" is no number",
-                         option->val);
+            ok = refuse_target(target->dbname, "the port is no number", err);
     PQconninfoFree(options);
     return ok;
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/mask.h"
 #include "pg/internal.h"
 
 struct Rows {
@@ -14,6 +15,9 @@ struct Rows {
 };
 
 enum { PARAM_MAX = 16 };
+
+/* syntax_error, which is not only about SQL: tsvector and others say so of text */
+static const char UNPARSABLE[] = "42601";
 
 void
 rows_free(Rows *rows)
@@ -68,20 +72,61 @@ rows_bool(const Rows *rows, int row, int column)
 }
 
 /*
- * The server's DETAIL may hold a whole row ("Failing row contains ..."); only the one that names a
- * key goes on.
+ * May a message of that SQLSTATE quote a value of a row?  Data exceptions (22) do, and what tsvector
+ * and the like say of text that they cannot read (42601).  A session that rehearses the operator's
+ * statement sees no rows: what is quoted there is his own.
+ */
+static bool
+may_quote_values(const Conn *conn, const char *state)
+{
+    if (conn->kind == CONN_EXPRESSIONS && !conn->judges_data)
+        return false;
+    return strncmp(state, "22", 2) == 0 || (conn->judges_data && strcmp(state, UNPARSABLE) == 0);
+}
+
+/* XML has SQLSTATEs like 2200M, and a DETAIL that shows the document. */
+static bool
+is_about_xml(const char *state)
+{
+    return strncmp(state, "2200", 4) == 0 && state[4] >= 'A';
+}
+
+/*
+ * The server's DETAIL may hold a whole row ("Failing row contains ..."), and a function's whatever
+ * its author put there; of those about constraints only the one that names a key goes on.
  */
 static const char *
-harmless_detail(const PGresult *result)
+harmless_detail(const PGresult *result, const char *state)
 {
     const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
 
-    if (detail == NULL || state == NULL)
+    if (detail == NULL || strncmp(state, "P0", 2) == 0 || strncmp(state, "38", 2) == 0 ||
+        strncmp(state, "39", 2) == 0 || strncmp(state, "44", 2) == 0 || is_about_xml(state))
         return NULL;
     if (strncmp(state, "23", 2) == 0 && strncmp(detail, "Key (", 5) != 0)
         return NULL;
     return detail;
+}
+
+/* "message: detail", without values of rows. */
+static void
+add_reason(const Conn *conn, const PGresult *result, const char *state, Buf *reason)
+{
+    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *detail = harmless_detail(result, state);
+    bool mask = may_quote_values(conn, state);
+
+    if (mask)
+        mask_add(message, reason);
+    else
+        buf_add_text(reason, message);
+    if (detail == NULL)
+        return;
+    buf_add_text(reason, ": ");
+    if (mask)
+        mask_add(detail, reason);
+    else
+        buf_add_text(reason, detail);
 }
 
 /* "COPY t, line 5, column a: ..." in an error's context; 0 when it says something else. */
@@ -97,20 +142,24 @@ line_of_context(const PGresult *result)
 static bool
 result_error(Conn *conn, const PGresult *result, Err *err)
 {
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    const char *detail = harmless_detail(result);
+    const char *code = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *state = code == NULL ? "" : code;
     const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    BUF_AUTO(reason);
     ErrKind kind;
 
-    if (message == NULL)
+    if (PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY) == NULL)
         return conn_error(conn, err);
     conn->copy_line = line_of_context(result);
     kind = err_kind_of_sqlstate(state);
     if (kind == ERR_DATA && !conn->judges_data)
         kind = ERR_FAILED;
-    err_set(err, kind, "%s%s%s", message, detail == NULL ? "" : ": ", detail == NULL ? "" : detail);
-    if (state != NULL && err->sqlstate[0] == '\0')
+    /* our own statements have been rehearsed: it is a value that cannot be parsed */
+    if (kind == ERR_FAILED && conn->judges_data && strcmp(state, UNPARSABLE) == 0)
+        kind = ERR_DATA;
+    add_reason(conn, result, state, &reason);
+    err_set(err, kind, "%s", buf_text(&reason));
+    if (err->sqlstate[0] == '\0')
         (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%.5s", state);
     if (hint != NULL)
         err_hint(err, "%s", hint);

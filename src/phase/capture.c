@@ -20,8 +20,10 @@
 #include "phase/migration.h"
 #include "phase/renewal.h"
 #include "phase/resume.h"
+#include "phase/sessions.h"
 #include "phase/slotwait.h"
 #include "phase/stream.h"
+#include "phase/walguard.h"
 
 static const int64_t REPORT_INTERVAL_US = 10 * INT64_C(1000000);
 
@@ -41,7 +43,7 @@ report_locks(Migration *run, const char *why, bool any, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.format('pid %s, user %s, %s', l.pid, a.usename,"
-        "         pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80))"
+        "         " SESSIONS_STATEMENT ")"
         "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)"
         " where l.locktype = 'relation' and l.relation in " TREE_OIDS " and l.granted"
         "   and ($2 = 'any' or l.mode in ('ShareUpdateExclusiveLock', 'ShareLock',"
@@ -324,7 +326,9 @@ capture_step(Migration *run, Err *err)
     if (is_waiting(run)) {
         if (!slotwait_report(run, &capture->wait, err))
             return STEP_FAILED;
-        return loop_turn(run->loop, clock_now_us() + 200000, err) ? STEP_MORE : STEP_FAILED;
+        return walguard_look(run, err) && loop_turn(run->loop, clock_now_us() + 200000, err)
+                   ? STEP_MORE
+                   : STEP_FAILED;
     }
     if (run->record == NULL)
         return begin(run, err) ? STEP_DONE : STEP_FAILED;

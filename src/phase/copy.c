@@ -518,6 +518,7 @@ advance_committing(Migration *run, Worker *worker, Err *err)
     run->others.own_writes++;
     chunks_note_copied(run, run->copy->chunks, &worker->chunk, worker->rows_written);
     FAULT_POINT("copy.chunk_done");
+    run->copy->pace.brake = walbudget_brake(&run->wal);
     worker->next_us = pace_next(&run->copy->pace, worker->bytes, worker->began_us, clock_now_us());
     worker->state = WORKER_IDLE;
     return true;

@@ -18,6 +18,7 @@
 #include "phase/locks.h"
 #include "phase/migration.h"
 #include "phase/sessions.h"
+#include "phase/walguard.h"
 
 static const int64_t PAUSE_US = 1000000;
 /* An attempt that has held the lock in vain is paid for by so many times the hold without one. */
@@ -605,8 +606,8 @@ cutover_step(Migration *run, Err *err)
 
     if (!migration_check_abort(run, err) || !apply_note_idle(run->apply, err))
         return STEP_FAILED;
-    if (!backlog_look(run, err) || !look_before_locking(run, err) || !renew_locks(run, err) ||
-        !measure_distance(run, &close, err)) {
+    if (!backlog_look(run, err) || !walguard_look(run, err) || !look_before_locking(run, err) ||
+        !renew_locks(run, err) || !measure_distance(run, &close, err)) {
         AUTO(Text) *why = mem_format("DDL of somebody else is in the way: %s", err->message);
 
         if (err->kind != ERR_RETRY)

@@ -13,6 +13,7 @@
 #include "phase/renewal.h"
 #include "phase/resume.h"
 #include "phase/sessions.h"
+#include "phase/walguard.h"
 
 /* So long a statement waits before we say who is in its way, and so long until we say it again. */
 static const int64_t LOOK_US = 1000000;
@@ -199,10 +200,10 @@ run_watched(Migration *run, Conn *conn, const char *sql, Err *err)
         AUTO(Rows) *rows = NULL;
         AUTO(Text) *list = NULL;
 
-        if (!query_wait(conn, look_us, err))
+        if (!query_wait(conn, clock_now_us() + LOOK_US, err) || !walguard_look(run, err))
             return false;
-        if (query_is_done(conn))
-            break;
+        if (query_is_done(conn) || clock_now_us() < look_us)
+            continue;
         if (!sessions_in_the_way(run->control, conn_pid(conn), 0, &rows, err))
             return false;
         list = sessions_list(rows);

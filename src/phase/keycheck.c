@@ -8,10 +8,12 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "phase/apply.h"
+#include "phase/walguard.h"
 
 /* So often a violation may turn out to be one of the moment. */
 enum { LOOKS_MAX = 10 };
 
+static const int64_t PIECE_US = INT64_C(1000000);
 static const int64_t FENCE_PATIENCE_US = 5 * INT64_C(1000000);
 static const char FOREIGN_KEY_VIOLATION[] = "23503";
 
@@ -22,8 +24,13 @@ look(Migration *run, Conn *conn, const char *sql, char **message, Err *err)
     AUTO(Rows) *rows = NULL;
 
     FAULT_POINT("catchup.key_check");
-    if (!query_send(conn, sql, err) || !apply_meanwhile(run->apply, conn, INT64_MAX, err) ||
-        !query_finish(conn, &rows, err))
+    if (!query_send(conn, sql, err))
+        return false;
+    while (!query_is_done(conn))
+        if (!apply_meanwhile(run->apply, conn, clock_now_us() + PIECE_US, err) ||
+            !walguard_look(run, err))
+            return false;
+    if (!query_finish(conn, &rows, err))
         return false;
     *message = rows_count(rows) == 0 ? NULL : mem_copy_text(rows_text(rows, 0, 0));
     return true;

@@ -9,6 +9,7 @@
 #include "pg/dependents.h"
 #include "pg/sql.h"
 #include "phase/definition.h"
+#include "phase/walguard.h"
 
 /*
  * Everything on matview $1, for its successor: what stands before the query; how columns are stored
@@ -348,13 +349,13 @@ matviews_refresh_sql(const Migration *run, const Conn *conn, const char *refresh
 }
 
 static bool
-run_step(const Migration *run, Conn *conn, const char *step, Err *err)
+run_step(Migration *run, Conn *conn, const char *step, Err *err)
 {
     AUTO(Text) *refresh = matviews_refresh_sql(run, conn, step);
     AUTO(Text) *sql = sql_build("begin; %S; commit", refresh);
 
     /* the other statements are the server's words under our own search_path */
-    return query_exec(conn, strncmp(step, REFRESH, strlen(REFRESH)) == 0 ? sql : step, err);
+    return walguard_exec(run, conn, strncmp(step, REFRESH, strlen(REFRESH)) == 0 ? sql : step, err);
 }
 
 bool

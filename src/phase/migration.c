@@ -14,6 +14,7 @@
 #include "phase/apply.h"
 #include "phase/resume.h"
 #include "phase/stream.h"
+#include "phase/walguard.h"
 
 static const int64_t TERMINAL_INTERVAL_US = 500000;
 static const int64_t LOG_INTERVAL_US = 10 * INT64_C(1000000);
@@ -226,6 +227,8 @@ migration_check_now_and_then(Migration *run, Err *err)
 {
     int64_t now_us = clock_now_us();
 
+    if (!walguard_look(run, err))
+        return false;
     if (now_us - run->definition_checked_us < CHECK_INTERVAL_US)
         return true;
     run->definition_checked_us = now_us;
@@ -305,6 +308,9 @@ show_progress(void *owner, short ready, Err *err)
         progress.changes_waiting = apply_outstanding(run->apply);
         progress.spooled_bytes = stream_spooled_bytes(run->stream);
         progress.is_paused = stream_is_paused(run->stream);
+        if (!run->swapped && run->wal.budget_bytes != WALBUDGET_NONE)
+            progress.wal_budget_bytes = run->wal.budget_bytes;
+        progress.wal_held_bytes = run->wal.held_bytes;
     }
     add_phase(watcher, &progress);
     progress_add(&progress, &line);
@@ -450,8 +456,9 @@ static bool
 is_kept(const Migration *run, const Err *err)
 {
     return run->is_resumable && !run->swapped && !run->abort_asked &&
-           (err->kind == ERR_STOPPED || err->kind == ERR_LOST || err->kind == ERR_CUTOVER ||
-            (err->kind == ERR_GONE && run->record != NULL));
+           run->on_failure != FAILURE_REMOVE &&
+           (run->on_failure == FAILURE_KEEP || err->kind == ERR_STOPPED || err->kind == ERR_LOST ||
+            err->kind == ERR_CUTOVER || (err->kind == ERR_GONE && run->record != NULL));
 }
 
 /* May the run go on by itself?  Notes since when it cannot. */
@@ -526,8 +533,10 @@ clean_up_after_failure(Migration *run, Err *err)
 static bool
 end_failed(Migration *run, Err *err)
 {
-    bool removed = clean_up_after_failure(run, err);
+    bool removed;
 
+    walguard_explain_loss(run, err);
+    removed = clean_up_after_failure(run, err);
     if (!run->swapped || err->kind != ERR_STOPPED)
         return false;
     if (run->keeps_unfinished)

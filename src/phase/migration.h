@@ -18,6 +18,7 @@
 #include "pg/catalog.h"
 #include "pg/conn.h"
 #include "phase/rates.h"
+#include "phase/walbudget.h"
 #include "plan/ddl.h"
 #include "plan/projection.h"
 
@@ -137,6 +138,13 @@ typedef struct Backlog {
     bool is_growing; /* so the operator was told */
 } Backlog;
 
+/* What becomes of all that a run has made when it fails before the swap. */
+typedef enum {
+    FAILURE_BY_KIND = 0, /* that depends on the error */
+    FAILURE_REMOVE,
+    FAILURE_KEEP
+} OnFailure;
+
 /* How far the shadow's indexes are. */
 typedef enum { INDEXES_NONE = 0, INDEXES_BUILDING, INDEXES_BUILT } IndexState;
 
@@ -247,6 +255,9 @@ typedef struct Migration {
     bool matviews_built;    /* see matviews.h */
     bool swapped;
     bool keeps_unfinished; /* walter.run can say what is to be done after the swap */
+    OnFailure on_failure;
+    WalBudget wal;
+    int64_t wal_looked_us; /* see walguard.h */
     Others others;
     Backlog backlog;
     Counters counters;
@@ -405,7 +416,10 @@ NODISCARD bool migration_check_publication(Migration *run, Conn *conn, Err *err)
 /* ERR_STOPPED when `walter abort` has asked for that; then all of the run is removed. */
 NODISCARD bool migration_check_abort(Migration *run, Err *err);
 
-/* All of that and capture_check_asynchronous, every few seconds: for steps that come round often. */
+/*
+ * All of that, capture_check_asynchronous and walguard_look, every few seconds: for steps that come
+ * round often.
+ */
 NODISCARD bool migration_check_now_and_then(Migration *run, Err *err);
 
 /* At a phase's end: `next` when the definition holds, STEP_MORE when it cannot be read just now. */

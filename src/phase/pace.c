@@ -14,7 +14,8 @@ pace_chunk_bytes(const Pace *pace, int64_t most)
 int64_t
 pace_next(Pace *pace, int64_t bytes, int64_t began_us, int64_t now_us)
 {
-    int64_t next_us = now_us + (now_us - began_us) * pace->nice / (100 - pace->nice);
+    int asleep = pace->brake > pace->nice ? pace->brake : pace->nice;
+    int64_t next_us = now_us + (now_us - began_us) * asleep / (100 - asleep);
 
     if (pace->max_rate == 0)
         return next_us;

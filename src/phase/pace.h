@@ -1,6 +1,6 @@
 /*
  * How fast the copy may go: --max-rate, a limit for all pipes together, and --nice, the share of its
- * time for which each of them sleeps.  Pure: no clock, no I/O.
+ * time for which each of them sleeps; that may have to be more for a while.  Pure: no clock, no I/O.
  */
 #ifndef WALTER_PACE_H
 #define WALTER_PACE_H
@@ -10,6 +10,7 @@
 typedef struct Pace {
     int64_t max_rate; /* bytes per second, 0 = no limit */
     int nice;         /* percent of the time asleep, 0..99 */
+    int brake;        /* the same where it must be slowed; the larger of both counts */
     int64_t paid_us;  /* until when what has been copied takes up max_rate */
 } Pace;
 

@@ -7,6 +7,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "ctl/orphans.h"
+#include "ctl/progress.h"
 #include "pg/dependents.h"
 #include "pg/sql.h"
 #include "pg/tree.h"
@@ -17,6 +18,7 @@
 #include "phase/resume.h"
 #include "phase/spool.h"
 #include "phase/tree.h"
+#include "phase/walguard.h"
 
 /* Control, keeper, apply, and one to clean up, beside the copy's pairs; the stream is a WAL sender. */
 enum { FIXED_CONNECTIONS = 4 };
@@ -273,25 +275,26 @@ warn_of_many_branches(const Migration *run)
 static bool
 show_estimate(Migration *run, Err *err)
 {
+    /* the server keeps wal_keep_size in any case */
     static const char SQL[] =
-        "select pg_catalog.pg_size_pretty(s.bytes),"
-        "       pg_catalog.current_setting('max_slot_wal_keep_size'),"
-        "       pg_catalog.current_setting('max_slot_wal_keep_size') <> '-1' and"
-        "       pg_catalog.pg_size_bytes(pg_catalog.current_setting('max_slot_wal_keep_size'))"
-        "         < 1.5 * s.bytes"
+        "select s.bytes, case when k.slot >= 0 then greatest(k.slot, k.all_of_it) end"
         "  from (select pg_catalog.sum(pg_catalog.pg_total_relation_size(c.oid))::bigint as bytes"
-        "          from pg_catalog.pg_class c where c.oid in " TREE_OIDS ") s";
+        "          from pg_catalog.pg_class c where c.oid in " TREE_OIDS ") s,"
+        "       (select pg_catalog.pg_size_bytes("
+        "                 pg_catalog.current_setting('max_slot_wal_keep_size')) as slot,"
+        "               pg_catalog.pg_size_bytes("
+        "                 pg_catalog.current_setting('wal_keep_size')) as all_of_it) k";
     AUTO(Text) *oid = mem_format("%u", run->original.oid);
     AUTO(Rows) *rows = NULL;
+    BUF_AUTO(size);
 
     if (!query_one(run->control, SQL, (const char *const[]){oid, NULL}, &rows, err))
         return false;
+    progress_add_bytes(rows_int(rows, 0, 0), &size);
     log_info("table %s, %s with its indexes: needs about as much disk again, and WAL",
-             run->original.qualified, rows_text(rows, 0, 0));
-    if (rows_bool(rows, 0, 2))
-        log_warning("max_slot_wal_keep_size is %s: if the copy writes more WAL than that, the "
-                    "server drops the slot and the run fails",
-                    rows_text(rows, 0, 1));
+             run->original.qualified, buf_text(&size));
+    walguard_plan(run, rows_int(rows, 0, 0),
+                  rows_text(rows, 0, 1) == NULL ? WALBUDGET_NONE : rows_int(rows, 0, 1));
     warn_of_many_branches(run);
     return true;
 }

@@ -10,6 +10,14 @@
 #include "pg/query.h"
 
 /*
+ * SQL: the beginning of `query`, of pg_stat_activity, in one line and only up to its first literal,
+ * for there may be values of rows in it, or a password.
+ */
+#define SESSIONS_STATEMENT                                                                     \
+    "pg_catalog.left(pg_catalog.regexp_replace(pg_catalog.regexp_replace(query, '\\s+', ' ', " \
+    "'g'), '(''|\\$\\w*\\$).*', '''...'''), 80)"
+
+/*
  * Who keeps the session with server process id `pid` from the lock that it waits for: sessions, and
  * prepared transactions by name.  *rows is new: process id (0 for a prepared transaction),
  * description, and whether it may be ended: true for client sessions, not our own, that hold such a

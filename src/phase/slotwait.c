@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "pg/repl.h"
 #include "pg/sql.h"
+#include "phase/sessions.h"
 
 static const int64_t FIRST_REPORT_US = 1000000;
 static const int64_t REPORT_INTERVAL_US = 10 * INT64_C(1000000);
@@ -50,7 +51,7 @@ say_who_writes(Migration *run, Err *err)
         "         case when xact_start is not null then pg_catalog.format("
         "           ', %s, open for %s s: %s', state, pg_catalog.round(extract(epoch from"
         "           pg_catalog.clock_timestamp() - xact_start)),"
-        "           pg_catalog.left(pg_catalog.regexp_replace(query, '\\s+', ' ', 'g'), 80)) end)"
+        "           " SESSIONS_STATEMENT ") end)"
         "  from pg_catalog.pg_stat_activity where backend_xid is not null"
         "   and pid <> pg_catalog.pg_backend_pid()"
         " union all"

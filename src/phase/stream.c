@@ -281,6 +281,12 @@ stream_spooled_bytes(const Stream *stream)
 }
 
 bool
+stream_is_lost(const Stream *stream)
+{
+    return conn_is_lost(stream->conn);
+}
+
+bool
 stream_is_paused(const Stream *stream)
 {
     return stream->paused;

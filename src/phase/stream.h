@@ -42,6 +42,9 @@ Lsn stream_idle_lsn(const Stream *stream);
 /* Bytes of messages that wait on disk. */
 int64_t stream_spooled_bytes(const Stream *stream);
 
+/* True once its session is known to be gone. */
+bool stream_is_lost(const Stream *stream);
+
 /* True while nothing is read from the server, because as much is waiting as may. */
 bool stream_is_paused(const Stream *stream);
 

@@ -388,6 +388,7 @@ START_TEST(maps_every_kind_of_error_to_its_exit_code)
     ck_assert_int_eq(outcome_code(ERR_LOST), 6);
     ck_assert_int_eq(outcome_code(ERR_STOPPED), 7);
     ck_assert_int_eq(outcome_code(ERR_UNKNOWN), 8);
+    ck_assert_int_eq(outcome_code(ERR_GONE), 9);
     ck_assert_ptr_null(outcome_meaning(-1));
     ck_assert_ptr_null(outcome_meaning(OUTCOME_COUNT));
 }

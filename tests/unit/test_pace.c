@@ -24,6 +24,16 @@ START_TEST(sleeps_for_its_share_of_the_time)
 }
 END_TEST
 
+START_TEST(sleeps_for_more_when_it_is_slowed)
+{
+    Pace pace = {.nice = 50, .brake = 75};
+
+    ck_assert_int_eq(pace_next(&pace, 1, 10 * S, 12 * S), 18 * S);
+    pace.brake = 10;
+    ck_assert_int_eq(pace_next(&pace, 1, 10 * S, 12 * S), 14 * S);
+}
+END_TEST
+
 START_TEST(keeps_one_rate_for_all_pipes)
 {
     Pace pace = {.max_rate = 1000};
@@ -72,6 +82,7 @@ unit_suite(void)
 
     tcase_add_test(tcase, goes_on_at_once_without_limits);
     tcase_add_test(tcase, sleeps_for_its_share_of_the_time);
+    tcase_add_test(tcase, sleeps_for_more_when_it_is_slowed);
     tcase_add_test(tcase, keeps_one_rate_for_all_pipes);
     tcase_add_test(tcase, saves_nothing_up);
     tcase_add_test(tcase, takes_the_longer_of_both);

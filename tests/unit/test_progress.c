@@ -40,6 +40,14 @@ static const struct {
       .is_paused = true},
      "building indexes, 0 of 1 done, 0 changes applied, 1000 waiting, reading paused, lag 0 B, "
      "0 ms"},
+    {{.phase = "building indexes",
+      .indexes_total = 1,
+      .has_stream = true,
+      .lag_bytes = MB(1100),
+      .wal_held_bytes = MB(1229),
+      .wal_budget_bytes = MB(10240)},
+     "building indexes, 0 of 1 done, 0 changes applied, lag 1.1 GB, WAL held 1.2 GB of 10.0 GB, "
+     "0 ms"},
     /* the table grew meanwhile */
     {{.phase = "copying",
       .phase_us = SECONDS(10),
