@@ -11,10 +11,19 @@ pytest.register_assert_rewrite("support.database", "support.walter", "support.lo
                               "support.hold")
 
 # pylint: disable=wrong-import-position
+from support import reports             # noqa: E402
 from support.database import Database   # noqa: E402
 from support.server import Server       # noqa: E402
 from support.turns import run_by_turns  # noqa: E402
 from support.walter import Walter       # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_reports():
+    """Nothing that a test runs gives a sanitizer or valgrind a reason to complain."""
+    yield
+    found = reports.take()
+    assert not found, found
 
 
 @pytest.fixture(scope="session")
@@ -98,8 +107,16 @@ def pytest_runtestloop(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): how long the test may take")
+    config.addinivalue_line("markers", "unwatched: measures what sanitizers and valgrind change")
+    reports.prepare()
     # So that servers are removed when somebody ends the whole run.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if reports.are_wanted() and item.get_closest_marker("unwatched"):
+            item.add_marker(pytest.mark.skip("measures what sanitizers and valgrind change"))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -280,6 +280,19 @@ def test_a_left_over_slot_fails_the_test(tmp_path, server):
                                 " where slot_name = 'left_over_slot'").fetchall()
 
 
+@pytest.mark.parametrize("log, verdict", [
+    ("${ASAN_OPTIONS##*log_path=}.$$", "1 passed, 1 error"),
+    ("${UBSAN_OPTIONS##*log_path=}.$$", "1 passed, 1 error"),
+    ("${WALTER_VALGRIND_LOG%.*}.$$", "1 passed, 1 error"),
+    ("/dev/null", "1 passed")])
+def test_a_report_fails_the_test_whatever_code_it_expects(tmp_path, server, log, verdict):
+    path = program(tmp_path, f'echo "what was wrong" >"{log}"; exit 2')
+    done = run_pytest(tmp_path, "def test_a(walter): walter.run(check=2)", WALTER_BIN=str(path),
+                      WALTER_REPORTS=str(tmp_path / "reports"), **external(server))
+    assert f" {verdict} in " in done.stdout
+    assert ("what was wrong" in done.stdout) == ("error" in verdict)
+
+
 @pytest.mark.parametrize("hang", ["db.execute('select pg_sleep(60)')", "walter.run()",
                                   "walter.start().wait_for_log('never')"])
 def test_a_test_that_hangs_fails(tmp_path, server, hang):
