@@ -199,31 +199,68 @@ is_port_list(const char *ports)
     return true;
 }
 
+/*
+ * Whatever is quoted of such a string may be a part of a password that was taken for something else:
+ * "postgresql://me:se/cret@db/shop" has the port "se".
+ */
+static bool
+may_hold_password(const char *dbname)
+{
+    return strchr(dbname, '@') != NULL || strstr(dbname, "pass") != NULL;
+}
+
+/* Why no server can have the option's value; NULL when one may. */
+static const char *
+find_nonsense(const PQconninfoOption *option)
+{
+    if (option->val == NULL)
+        return NULL;
+    if (strcmp(option->keyword, "port") == 0 && !is_port_list(option->val))
+        return "is no number";
+    if (strcmp(option->keyword, "host") == 0 && strchr(option->val, '@') != NULL)
+        return "has an @ in it";
+    return NULL;
+}
+
+static bool
+check_options(const PQconninfoOption *options, bool hide, Err *err)
+{
+    for (const PQconninfoOption *option = options; option->keyword != NULL; option++) {
+        const char *why = find_nonsense(option);
+
+        if (why != NULL && hide)
+            return err_set(err, ERR_USAGE, "the connection string's %s %s", option->keyword, why);
+        if (why != NULL)
+            return err_set(err, ERR_USAGE, "the connection string's %s \"%s\" %s", option->keyword,
+                           option->val, why);
+    }
+    return true;
+}
+
 /* What no server will ever make sense of is a mistake on the command line, not a lost connection. */
 static bool
 check_target(const ConnTarget *target, Err *err)
 {
     char *message = NULL;
     PQconninfoOption *options;
-    bool ok = true;
+    bool hide;
+    bool ok;
 
     if (target->dbname == NULL || !is_connection_string(target->dbname))
         return true;
+    hide = may_hold_password(target->dbname);
     options = PQconninfoParse(target->dbname, &message);
-    if (options == NULL) {
-        /* the message about a URI shows all of it, with the password */
-        (void)err_set(err, ERR_USAGE, "could not read the connection string%s%s",
-                      message == NULL || strchr(message, '@') != NULL ? "" : ": ",
-                      message == NULL || strchr(message, '@') != NULL ? "" : message);
-        PQfreemem(message);
-        return false;
-    }
-    for (const PQconninfoOption *option = options; option->keyword != NULL; option++)
-        if (strcmp(option->keyword, "port") == 0 && option->val != NULL &&
-            !is_port_list(option->val))
-            ok = err_set(err, ERR_USAGE, "the connection string's port \"%s\" is no number",
-                         option->val);
+    if (options != NULL)
+        ok = check_options(options, hide, err);
+    else
+        ok = err_set(err, ERR_USAGE, "could not read the connection string%s%s",
+                     hide || message == NULL ? "" : ": ", hide || message == NULL ? "" : message);
     PQconninfoFree(options);
+    PQfreemem(message);
+    if (!ok && hide)
+        err_hint(err,
+                 "In a password in a URI, write @ as %%40, / as %%2F and %% as %%25; in another "
+                 "string, quote one with spaces. Better use PGPASSWORD or .pgpass.");
     return ok;
 }
 

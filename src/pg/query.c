@@ -2,10 +2,12 @@
 #include "pg/query.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/clock.h"
 #include "pg/internal.h"
 
@@ -68,11 +70,22 @@ rows_bool(const Rows *rows, int row, int column)
 }
 
 /*
- * The server's DETAIL may hold a whole row ("Failing row contains ..."); only the one that names a
- * key goes on.
+ * May an error with that SQLSTATE speak of the value of a row?  Those of a rehearsal speak of what the
+ * operator's own statement says, those of the replication protocol of options.
+ */
+static bool
+quotes_value(const Conn *conn, const char *state)
+{
+    return state != NULL && strncmp(state, "22", 2) == 0 &&
+           (conn->judges_data || conn->kind == CONN_SQL);
+}
+
+/*
+ * The server's DETAIL may hold a whole row ("Failing row contains ...") or a part of a value; only
+ * the one that names a key goes on, and what a number overflows.
  */
 static const char *
-harmless_detail(const PGresult *result)
+harmless_detail(const Conn *conn, const PGresult *result)
 {
     const char *detail = PQresultErrorField(result, PG_DIAG_MESSAGE_DETAIL);
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
@@ -81,7 +94,31 @@ harmless_detail(const PGresult *result)
         return NULL;
     if (strncmp(state, "23", 2) == 0 && strncmp(detail, "Key (", 5) != 0)
         return NULL;
+    if (quotes_value(conn, state) && strcmp(state, "22003") != 0)
+        return NULL;
     return detail;
+}
+
+/*
+ * Add a message without what stands in quotes.  Quotes of other languages are not ASCII, and neither
+ * are their words as a rule: of such a message nothing is shown.
+ */
+static void
+add_without_value(Buf *out, const char *message)
+{
+    const char *first = strchr(message, '"');
+    const char *last = strrchr(message, '"');
+
+    if (first == NULL)
+        buf_add_text(out, message);
+    else
+        buf_printf(out, "%.*s\"...\"%s", (int)(first - message), message, last + 1);
+    for (const char *at = buf_text(out); *at != '\0'; at++)
+        if (!isascii(*at)) {
+            buf_clear(out);
+            buf_add_text(out, "a value is not valid");
+            return;
+        }
 }
 
 /* "COPY t, line 5, column a: ..." in an error's context; 0 when it says something else. */
@@ -99,17 +136,23 @@ result_error(Conn *conn, const PGresult *result, Err *err)
 {
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    const char *detail = harmless_detail(result);
+    const char *detail = harmless_detail(conn, result);
     const char *hint = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
     ErrKind kind;
+    BUF_AUTO(shown);
 
     if (message == NULL)
         return conn_error(conn, err);
+    if (quotes_value(conn, state))
+        add_without_value(&shown, message);
+    else
+        buf_add_text(&shown, message);
     conn->copy_line = line_of_context(result);
     kind = err_kind_of_sqlstate(state);
     if (kind == ERR_DATA && !conn->judges_data)
         kind = ERR_FAILED;
-    err_set(err, kind, "%s%s%s", message, detail == NULL ? "" : ": ", detail == NULL ? "" : detail);
+    err_set(err, kind, "%s%s%s", buf_text(&shown), detail == NULL ? "" : ": ",
+            detail == NULL ? "" : detail);
     if (state != NULL && err->sqlstate[0] == '\0')
         (void)snprintf(err->sqlstate, sizeof err->sqlstate, "%.5s", state);
     if (hint != NULL)
