@@ -107,16 +107,9 @@ def pytest_runtestloop(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "limit(seconds): how long the test may take")
-    config.addinivalue_line("markers", "unwatched: measures what sanitizers and valgrind change")
     reports.prepare()
     # So that servers are removed when somebody ends the whole run.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        if reports.are_wanted() and item.get_closest_marker("unwatched"):
-            item.add_marker(pytest.mark.skip("measures what sanitizers and valgrind change"))
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -18,6 +18,10 @@ def are_wanted():
     return bool(os.environ.get("WALTER_REPORTS"))
 
 
+# What a watched program costs: so many times the memory, at most.
+COSTS = 6 if are_wanted() else 1
+
+
 def _directory():
     return Path(os.environ["WALTER_REPORTS"], str(os.getpid()))
 
