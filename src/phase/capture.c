@@ -11,6 +11,7 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "pg/activity.h"
 #include "pg/repl.h"
 #include "pg/sql.h"
 #include "pg/tree.h"
@@ -40,7 +41,7 @@ report_locks(Migration *run, const char *why, bool any, Err *err)
 {
     static const char SQL[] =
         "select pg_catalog.format('pid %s, user %s, %s', l.pid, a.usename,"
-        "         pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80))"
+        "         " ACTIVITY_QUERY ")"
         "  from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a using (pid)"
         " where l.locktype = 'relation' and l.relation in " TREE_OIDS " and l.granted"
         "   and ($2 = 'any' or l.mode in ('ShareUpdateExclusiveLock', 'ShareLock',"

@@ -4,6 +4,7 @@
 #include "base/buf.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "pg/activity.h"
 
 /* So many descriptions go into one log line. */
 enum { BLOCKERS_SHOWN = 5 };
@@ -25,7 +26,7 @@ enum { BLOCKERS_SHOWN = 5 };
     "         else pg_catalog.format('user %s, %s, open for %s s: %s', a.usename, a.state,"        \
     "           pg_catalog.round(extract(epoch from pg_catalog.clock_timestamp() - "               \
     "a.xact_start)),"                                                                              \
-    "           pg_catalog.left(pg_catalog.regexp_replace(a.query, '\\s+', ' ', 'g'), 80)) end),"  \
+    "           " ACTIVITY_QUERY ") end),"                                                         \
     "       a.usename is not null and coalesce(a.backend_type, 'client backend') = 'client "       \
     "backend'"                                                                                     \
     "         and a.application_name not like 'walter: %' and b.holds"                             \

@@ -117,3 +117,18 @@ def test_what_the_statement_itself_says_is_shown(db, walter):
     db.execute("create table t (id int primary key, s text)")
     result = walter.perform("alter table t add n int default 'seven'", check=2)
     assert 'invalid input syntax for type integer: "seven"' in result.stderr
+
+
+@pytest.mark.parametrize("query", ["select count(*) from t where s = '{}'",
+                                   "select count(*)\nfrom t where s = $x${}$x$",
+                                   "select count(*) from t where s = 'it''s' or s = '{}'"])
+def test_of_a_query_that_is_in_the_way_no_literal_is_shown(db, walter, query):
+    db.execute("create table t (id int primary key, s text)")
+    reader = db.connect(autocommit=False)
+    reader.execute(query.format(SECRET))
+    run = walter.start_perform("alter table t alter id type bigint")
+    pid = reader.info.backend_pid
+    shown = run.wait_for_log(f"in the way of the lock: pid {pid}, .*: (select .*)").group(1)
+    reader.close()
+    assert shown.startswith("select count(*) from t where s = ")
+    assert SECRET not in run.finish().stderr
