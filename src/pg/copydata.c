@@ -49,8 +49,12 @@ copydata_is_full(Conn *conn)
 bool
 copydata_end(Conn *conn, const char *failure, Err *err)
 {
-    if (PQputCopyEnd(conn->pg, failure) < 0)
+    int queued = PQputCopyEnd(conn->pg, failure);
+
+    if (queued < 0)
         return conn_error(conn, err);
+    if (queued == 0)
+        return err_set(err, ERR_FAILED, "could not queue the end of the copy data");
     conn_flush(conn);
     return true;
 }

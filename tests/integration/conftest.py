@@ -12,9 +12,18 @@ pytest.register_assert_rewrite("support.database", "support.walter", "support.lo
 
 # pylint: disable=wrong-import-position
 from support import ordinary            # noqa: E402
+from support import reports             # noqa: E402
 from support.server import Server       # noqa: E402
 from support.turns import run_by_turns  # noqa: E402
 from support.walter import Walter       # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def no_reports():
+    """Nothing that a test runs gives a sanitizer or valgrind a reason to complain."""
+    yield
+    found = reports.take()
+    assert not found, found
 
 
 @pytest.fixture(scope="session")
@@ -113,6 +122,7 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "superuser(why): needs walter to be one")
     config.addinivalue_line("markers", "smoke: one of the few that show whether all of it works, on"
                                        " any version of the server")
+    reports.prepare()
     # So that servers are removed when somebody ends the whole run.
     signal.signal(signal.SIGTERM, lambda *_: pytest.exit("terminated"))
 

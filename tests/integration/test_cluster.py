@@ -305,6 +305,19 @@ def test_as_an_ordinary_role(tmp_path, server):
         assert not conn.execute("select 1 from pg_roles where rolname ~ '^test_'").fetchall()
 
 
+@pytest.mark.parametrize("log, verdict", [
+    ("${ASAN_OPTIONS##*log_path=}.$$", "1 passed, 1 error"),
+    ("${UBSAN_OPTIONS##*log_path=}.$$", "1 passed, 1 error"),
+    ("${WALTER_VALGRIND_LOG%.*}.$$", "1 passed, 1 error"),
+    ("/dev/null", "1 passed")])
+def test_a_report_fails_the_test_whatever_code_it_expects(tmp_path, server, log, verdict):
+    path = program(tmp_path, f'echo "what was wrong" >"{log}"; exit 2')
+    done = run_pytest(tmp_path, "def test_a(walter): walter.run(check=2)", WALTER_BIN=str(path),
+                      WALTER_REPORTS=str(tmp_path / "reports"), **external(server))
+    assert f" {verdict} in " in done.stdout
+    assert ("what was wrong" in done.stdout) == ("error" in verdict)
+
+
 @pytest.mark.parametrize("hang", ["db.execute('select pg_sleep(60)')", "walter.run()",
                                   "walter.start().wait_for_log('never')"])
 def test_a_test_that_hangs_fails(tmp_path, server, hang):
