@@ -83,7 +83,9 @@ def cpu_seconds(pid):
 def test_slot_dropped(db, other, walter):
     with held_in("copy", walter, other) as run:
         db.drop_slots()
-        run.finish(check=6)
+        result = run.finish(check=9)
+    assert "its replication slot is gone" in result.stderr
+    walter.run("cleanup", "--yes")
     assert_removed(db)
 
 
