@@ -35,8 +35,8 @@ GONE = {
 # Each change is found in a phase at least, and each phase finds some; that all are found where
 # indexes are built is tried elsewhere.
 CHANGED = [("copy", "add"), ("copy", "rewriting type"), ("copy", "replica identity"),
-           ("catch-up", "drop"), ("catch-up", "type"), ("catch-up", "rewriting type"), ("cutover", "rename column"),
-           ("cutover", "replica identity")]
+           ("catch-up", "drop"), ("catch-up", "type"), ("catch-up", "rewriting type"),
+           ("cutover", "rename column"), ("cutover", "replica identity")]
 REWRITTEN = [("copy", "truncate"), ("catch-up", "vacuum full"), ("catch-up", "truncate"),
              ("cutover", "cluster"), ("cutover", "truncate")]
 TAKEN = [("copy", "drop table"), ("catch-up", "rename"), ("cutover", "drop table")]
