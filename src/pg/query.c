@@ -74,12 +74,12 @@ rows_bool(const Rows *rows, int row, int column)
 /*
  * May a message of that SQLSTATE quote a value of a row?  Data exceptions (22) do, and what tsvector
  * and the like say of text that they cannot read (42601).  A session that rehearses the operator's
- * statement sees no rows: what is quoted there is his own.
+ * statement sees no rows: what is quoted there is his own; and a walsender quotes options.
  */
 static bool
 may_quote_values(const Conn *conn, const char *state)
 {
-    if (conn->kind == CONN_EXPRESSIONS && !conn->judges_data)
+    if (conn->kind == CONN_REPLICATION || (conn->kind == CONN_EXPRESSIONS && !conn->judges_data))
         return false;
     return strncmp(state, "22", 2) == 0 || (conn->judges_data && strcmp(state, UNPARSABLE) == 0);
 }

@@ -23,6 +23,7 @@ static const int64_t CHECK_INTERVAL_US = 2 * INT64_C(1000000);
 static const int64_t RETURN_PATIENCE_US = 10 * INT64_C(1000000);
 static const int64_t RETURN_PAUSE_US = 300000;
 static const int64_t RECONNECT_PAUSE_US = 1000000;
+static const int64_t STEADY_US = 15 * INT64_C(1000000);
 
 typedef enum {
     PHASE_PREFLIGHT = 0,
@@ -369,9 +370,8 @@ walk(Migration *run, Watcher *watcher, Err *err)
         if (must_note(run, phase) &&
             !state_set_phase(run->control, &run->names, PHASES[phase].name, err))
             return false;
-        /* the stream is open again */
-        if (phase > PHASE_SLOT)
-            run->lost_us = 0;
+        if (phase == PHASE_COPY)
+            run->streaming_us = clock_now_us();
         if (!run_phase(run, phase, err))
             return false;
         if (run->is_finished)
@@ -384,11 +384,20 @@ walk(Migration *run, Watcher *watcher, Err *err)
 
 /* ---- failure ---- */
 
+/* Who has worked for a while after a loss has got over it; who is lost at once, again and again, not. */
+static void
+forget_loss(Migration *run)
+{
+    if (run->streaming_us != 0 && clock_now_us() - run->streaming_us > STEADY_US)
+        run->lost_us = 0;
+}
+
 /* First of all the operator is told why; cleaning up may take a while. */
 static void
-tell(const Migration *run, Err *err)
+tell(Migration *run, Err *err)
 {
     log_progress(NULL);
+    forget_loss(run);
     /* one that tries to go on has said why, and goes on trying */
     if (run->lost_us != 0 && (err->kind == ERR_LOST || err->kind == ERR_REFUSED)) {
         log_debug("%s", err->message);

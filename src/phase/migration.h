@@ -239,6 +239,7 @@ typedef struct Migration {
     bool is_resumable;       /* ... and does */
     bool is_finished;        /* it had swapped before: what was left is done */
     bool abort_asked;        /* by walter abort */
+    int64_t streaming_us;    /* since when the stream is open, 0 = it is not */
     int64_t lost_us;         /* since when this process has tried to go on; 0 = it has not lost */
     const char *own_run; /* the run that this process has begun, and whose sessions may be left */
     Spool *spool;        /* until the stream takes it; NULL = none */
