@@ -189,6 +189,7 @@ def test_kill_backends_spares_who_is_there_for_a_moment(db, walter):
         run.wait_for_log("cutover attempt 8: |swapped, lock held")
         run.interrupt()
         result = run.finish(check=False)
+    walter.run("cleanup", "--yes")
     assert "ending the session" not in result.stderr
     assert load.errors == [] and load.failed == 0
 
@@ -265,9 +266,11 @@ def test_retries_reached(db, walter):
     assert re.search("^hint: End the sessions in the way, or use --kill-backends", result.stderr,
                      re.MULTILINE)
     blocker.execute("commit")
-    assert_removed(db)
+    assert "is kept" in result.stderr
     assert column_type(db) == "integer"
     assert_twins(db)
+    walter.run("abort", "--yes")
+    assert_removed(db)
 
 
 def test_prepared_transaction_is_named(db, walter):
@@ -305,7 +308,8 @@ def test_old_snapshot_reaches_the_limit(db, walter):
     assert re.search(f"not reached in 1 attempt: waiting for .*pid {old.info.backend_pid}",
                      result.stderr)
     assert "--old-snapshots=ignore" in result.stderr
-    assert_removed(db)
+    walter.perform(ALTER, "--old-snapshots=ignore")
+    old.close()
 
 
 def test_old_snapshot_is_ignored_if_asked(db, walter):
@@ -671,13 +675,13 @@ def test_commit_that_did_not_arrive(db, walter):
     create_twins(db)
     watch = CutCommit("cut")
     with Proxy(db.server, watch) as proxy:
-        result = walter.perform(ALTER, env=proxy.env, check=6)
+        result = walter.perform(ALTER, "--reconnect-timeout=0", env=proxy.env, check=6)
     assert watch.seen == 1
     assert "lost the connection" in result.stderr
     assert "at COMMIT of the swap; asking the server whether it has happened" in result.stderr
     assert "the server says that the swap has not happened" in result.stderr
     assert column_type(db) == "integer"
-    assert_removed(db)
+    assert "going on with run" in walter.perform(ALTER).stderr
 
 
 def test_commit_whose_answer_did_not_arrive(db, walter):

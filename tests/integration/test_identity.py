@@ -155,11 +155,12 @@ def test_given_back_when_stopped(db, walter, hold):
     db.execute(TABLE + "alter table t replica identity full")
     with hold(walter, ALTER, OPTION) as run:
         assert identity(db) == "i t_id"
-        run.interrupt()
+        abort = walter.start("abort", "--yes")
         # before the shadow is dropped, on which the test has a lock
         run.wait_for_log("the replica identity of public.t is full again")
         assert identity(db) == "f"
     run.finish(check=7)
+    abort.finish()
     assert db.execute("update t set n = n + 1") == 500
     assert_removed(db)
 

@@ -124,7 +124,7 @@ def test_stopped_while_it_is_populated(db, walter, end):
         run.finish(check=7)
     else:
         run.kill()
-        walter.run("cleanup", "--yes")
+    walter.run("cleanup", "--yes")
     gate.close()
     assert_removed(db)
     assert db.query_one("select count(*) from waits") == 500

@@ -638,7 +638,7 @@ def test_the_server_can_stop_while_changes_are_waiting(new_server, new_db, walte
     db.execute("create table t (id int primary key, n int, filler text);"
                "insert into t select i, i, repeat('x', 200) from generate_series(1, 50000) i")
     other = type(walter)(db, walter.path, walter.runs)
-    with held_build(other, "alter table t alter id type bigint") as run:
+    with held_build(other, "alter table t alter id type bigint", "--reconnect-timeout=0") as run:
         db.execute("update t set n = -n; update t set n = -n; update t set n = -n")
         begun = time.monotonic()
         server.halt("fast")

@@ -491,4 +491,5 @@ def test_many_partitions_need_more_than_the_usual_hold(db, walter):
                 " 10 ms: give it more") in run.log
         run.interrupt()
     run.finish(check=7)
+    walter.run("abort", "--yes")
     assert_removed(db)
