@@ -132,3 +132,14 @@ def test_of_a_query_that_is_in_the_way_no_literal_is_shown(db, walter, query):
     reader.close()
     assert shown.startswith("select count(*) from t where s = ")
     assert SECRET not in run.finish().stderr
+
+
+def test_of_a_query_that_the_slot_waits_for_no_literal_is_shown(db, walter):
+    db.execute("create table t (id int primary key, s text)")
+    writer = db.connect(autocommit=False)
+    writer.execute(f"insert into t values (1, '{SECRET}')")
+    run = walter.start_perform("alter table t alter id type bigint")
+    run.wait_for_log(f"pid {writer.info.backend_pid}, .*: insert into t values \\(1, '...")
+    writer.commit()
+    writer.close()
+    assert SECRET not in run.finish().stderr
