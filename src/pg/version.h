@@ -30,6 +30,10 @@
 /* SQL: whether a foreign key of a partitioned table cannot be NOT VALID.  It can from 18 on. */
 #define VERSION_PARENT_KEYS_ARE_VALID VERSION_BEFORE(18)
 
+/* SQL: whether the server refuses UPDATE and DELETE of a published table in whose replica identity
+ * there is a generated column that is not published: from 18 on. */
+#define VERSION_MINDS_GENERATED_IDENTITY "not " VERSION_BEFORE(18)
+
 /* Whether pgoutput sends values in binary when asked to (option "binary"): from 14 on. */
 bool version_has_binary_stream(const Conn *conn);
 

@@ -217,6 +217,17 @@ const Check CHECKS_TABLE[] = {
      "  join pg_catalog.pg_attribute a on a.attrelid = c.oid and a.attgenerated <> ''"
      "   and a.attnum = any ((i.indkey::pg_catalog.int2[])[0:i.indnkeyatts-1])"
      " where c.oid = $1" UNUSED},
+    {"generated_identity",
+     "select pg_catalog.format('%s has REPLICA IDENTITY FULL and generated columns, and as soon as"
+     " it is published PostgreSQL refuses every UPDATE and DELETE of it',"
+     "         c.oid::pg_catalog.regclass),"
+     "       pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY DEFAULT;',"
+     "         c.oid::pg_catalog.regclass)"
+     "  from pg_catalog.pg_class c where c.relkind = 'r' and c.relreplident = 'f'"
+     "   and " VERSION_MINDS_GENERATED_IDENTITY
+     "   and (c.oid = $1 or c.oid in (select relid from pg_catalog.pg_partition_tree($1)))"
+     "   and exists (select from pg_catalog.pg_attribute a where a.attrelid = c.oid"
+     "     and a.attgenerated <> '' and not a.attisdropped)" UNUSED},
     {"invalid_index",
      "select pg_catalog.format('index %s is invalid', x.indexrelid::pg_catalog.regclass),"
      "       pg_catalog.format('REINDEX INDEX CONCURRENTLY %s; or drop it.',"

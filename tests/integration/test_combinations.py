@@ -72,7 +72,12 @@ def label(value):
 
 def known(oracle, features):
     """Those that the server understands."""
-    return tuple(f for f in features if understands(oracle.plain.server, FEATURES[f]))
+    server = oracle.plain.server
+    kept = tuple(f for f in features if understands(server, FEATURES[f]))
+    if server.version >= 180000 and "generated" in kept:
+        # together they would end every UPDATE of a published table
+        kept = tuple(f for f in kept if f != "replica identity full")
+    return kept
 
 
 @pytest.mark.parametrize(("features", "alter"), list(combinations()), ids=label)
