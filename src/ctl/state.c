@@ -483,11 +483,16 @@ state_check_server(Conn *control, const RunRecord *record, bool *same, Err *err)
 }
 
 bool
-state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err)
+state_write_fence(Conn *control, const RunNames *names, int64_t *marker, Err *err)
 {
-    AUTO(Text) *sql = sql_build("update %S set marker = %D", names->fence, marker);
+    AUTO(Text) *sql = sql_build("update %S set marker = marker + 1 returning marker", names->fence);
+    AUTO(Rows) *rows = NULL;
 
-    return update_row(control, sql, "the fence", err) || err_wrap(err, "writing the fence");
+    if (!query_simple(control, sql, &rows, err) ||
+        (rows_count(rows) != 1 && !row_is_gone("the fence", err)))
+        return err_wrap(err, "writing the fence");
+    *marker = rows_int(rows, 0, 0);
+    return true;
 }
 
 static const char *

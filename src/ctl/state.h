@@ -184,8 +184,12 @@ NODISCARD bool state_read_positions(Conn *control, const RunNames *names, Arena 
 NODISCARD bool state_reset_positions(Conn *control, const RunNames *names, int count,
                                      const Position *position, Err *err);
 
-/* Write a marker into the fence table (committed, WAL flushed).  ERR_FAILED where its row is gone. */
-NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t marker, Err *err);
+/*
+ * Write the next marker into the fence table (committed, WAL flushed).  It is greater than all that
+ * were written before, by whichever process: after an interruption the stream brings the latest of
+ * them again.  ERR_FAILED where the row is gone.
+ */
+NODISCARD bool state_write_fence(Conn *control, const RunNames *names, int64_t *marker, Err *err);
 
 /* All runs that walter.run knows and that are not done, or left something, oldest first; *runs is in `arena`. */
 NODISCARD bool state_list_unfinished(Conn *control, Arena *arena, RunRecord **runs, int *count,

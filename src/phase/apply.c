@@ -13,9 +13,8 @@
 
 /* Shorter stretches between changes of the key are not worth a round of statements. */
 enum { COALESCE_MIN = 500, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
-/* While there is nothing to apply, the position is stored when so much WAL, or time, has gone by. */
+/* While there is nothing to apply, the position is stored each time that so much WAL has gone by. */
 static const Lsn IDLE_STEP_BYTES = INT64_C(1024) * 1024;
-static const int64_t IDLE_STEP_US = 10 * INT64_C(1000000);
 
 /* Sessions that share the changes may have come to two positions: begin at the first one. */
 static void
@@ -455,9 +454,7 @@ apply_note_idle(Apply *apply, Err *err)
     Lsn idle_lsn = stream_idle_lsn(apply->stream);
 
     if (apply->done.is_open || apply->in_transaction || has_work(apply) ||
-        idle_lsn <= apply->committed_lsn ||
-        (idle_lsn < apply->committed_lsn + IDLE_STEP_BYTES &&
-         clock_now_us() - apply->idle_us < IDLE_STEP_US))
+        idle_lsn < apply->committed_lsn + IDLE_STEP_BYTES)
         return true;
     position.end_lsn = idle_lsn;
     sql = state_position_sql(&apply->run->names, POSITION_OF_ALL, &position);
@@ -465,7 +462,6 @@ apply_note_idle(Apply *apply, Err *err)
         return err_wrap(err, "storing the position");
     apply->done.position = position;
     apply->committed_lsn = idle_lsn;
-    apply->idle_us = clock_now_us();
     stream_set_applied(apply->stream, idle_lsn, true);
     return true;
 }
@@ -485,8 +481,7 @@ apply_fence(const Apply *apply)
 bool
 apply_write_fence(Apply *apply, int64_t *marker, Err *err)
 {
-    *marker = ++apply->last_marker;
-    return state_write_fence(apply->run->control, &apply->run->names, *marker, err);
+    return state_write_fence(apply->run->control, &apply->run->names, marker, err);
 }
 
 static bool

@@ -11,6 +11,10 @@ from support.traces import assert_finished
 from support.wait import wait_until_dead
 
 
+# a machine may have other things to do
+pytestmark = pytest.mark.limit(900)
+
+
 @contextmanager
 def transaction(db, statement):
     """Somebody does something and does not come to an end with it."""
@@ -157,7 +161,7 @@ def died(db, walter, death):
         with death.beside(db) as do_meanwhile:
             run = start_until(death.point, walter, death.alter, *death.args)
             do_meanwhile(run)
-            run.finish(check=-signal.SIGKILL)
+            run.finish(timeout=300, check=-signal.SIGKILL)
         load.wait_for(20)
         assert_twins(db)
         swapped = column_type(db) == "bigint"
@@ -197,6 +201,26 @@ def test_killed_again(db, walter, death):
         start_until(death.point, walter, ALTER, *death.args).finish(check=-signal.SIGKILL)
         assert_twins(db)
         walter.perform(ALTER, *PATIENT, *death.args)
+        assert_cleaned_up(db, True)
+
+
+def fence_marker(db):
+    table = db.query_one("select relname from pg_class where relkind = 'r' and relname ~ '^fence_'")
+    return db.query_one(f"select marker from walter.{table}")
+
+
+def test_fences_of_a_dead_run(db, walter):
+    """They come again, in the stream of the run that goes on with it, which waits for newer ones."""
+    with loaded(db):
+        with reader(db):
+            start_until("cutover.attempt:5", walter, ALTER).finish(check=-signal.SIGKILL)
+        wait_until_dead(db)
+        before = fence_marker(db)
+        run = start_until("catchup.fence=stop", walter, ALTER)
+        wait_until_stopped(run)
+        assert fence_marker(db) > before
+        run.signal(signal.SIGCONT)
+        run.finish()
         assert_cleaned_up(db, True)
 
 

@@ -15,6 +15,8 @@ from support.wait import wait_until_dead
 
 COUNT = int(os.environ.get("WALTER_RANDOM_KILLS") or 6)
 SEED = seed()
+# a machine may have other things to do
+pytestmark = pytest.mark.limit(900)
 OPTIONS = [(), ("--jobs=1",), ("--apply-jobs=3",), ("--plugin=wal2json",), ("--drop",),
            ("--max-rate=400kB",), ("--pull-batch-count=7",)]
 

@@ -11,6 +11,9 @@ from support.faults import (ALTER, PATIENT, assert_cleaned_up, assert_twins, col
 from support.server import Server
 from support.wait import wait_until
 
+# a machine may have other things to do
+pytestmark = pytest.mark.limit(900)
+
 
 @pytest.fixture(scope="module")
 def server():

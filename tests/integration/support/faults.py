@@ -104,4 +104,4 @@ def wait_until_stopped(run, timeout=200):
 
 def resumes(walter):
     """Whether the program continues what was interrupted."""
-    return "--restart" in walter.run("help", "perform").stdout
+    return re.search(r"--(\[no-\])?restart\b", walter.run("help", "perform").stdout) is not None
