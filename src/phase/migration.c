@@ -543,17 +543,20 @@ static bool
 end_failed(Migration *run, Err *err)
 {
     bool removed;
+    bool stopped;
 
     walguard_explain_loss(run, err);
     removed = clean_up_after_failure(run, err);
-    if (!run->swapped || err->kind != ERR_STOPPED)
+    stopped = err->kind == ERR_STOPPED;
+    if (!run->swapped || (!stopped && err->kind != ERR_LOST))
         return false;
-    if (run->keeps_unfinished)
+    if (stopped && run->keeps_unfinished)
         cleanup_tell_unfinished(run->loop, &run->target, &run->names, run->arena);
-    log_warning("stopped, but the ALTER is done: do not run it again");
-    /* it is not for this to say that something was stopped, or that nothing was changed */
+    log_warning("%s, but the ALTER is done: do not run it again",
+                stopped ? "stopped" : "the connection was lost");
+    /* it is not for this to say that something was stopped, or that the same command goes on */
     err->kind = ERR_FAILED;
-    return removed;
+    return removed && stopped;
 }
 
 static void
@@ -616,7 +619,10 @@ attempt(Attempts *attempts, Err *err)
                      .counters = {.started_us = attempts->started_us}};
     bool ok = perform(&run, err);
 
-    if (run.is_resumable)
+    /* what has swapped is never tried again: that would alter the table twice */
+    if (run.swapped)
+        attempts->run[0] = '\0';
+    else if (run.is_resumable)
         (void)snprintf(attempts->run, sizeof attempts->run, "%s", run.names.run);
     attempts->lost_us = run.lost_us;
     conn_close(run.control);

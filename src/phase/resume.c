@@ -273,6 +273,19 @@ list_when_quiet(Migration *run, RunRecord **runs, int *count, Err *err)
     }
 }
 
+/* Whoever has removed what this process has begun does not want it to begin anew. */
+static bool
+check_own(const Migration *run, bool finished, Err *err)
+{
+    if (run->own_run == NULL || run->record != NULL || finished)
+        return true;
+    err_set(err, ERR_GONE,
+            "run %s was removed, or finished, by somebody else while it had no "
+            "connection",
+            run->own_run);
+    return err_hint(err, "Look at the table first; then begin anew, if that is wanted.");
+}
+
 bool
 resume_find(Migration *run, bool *finished, Err *err)
 {
@@ -285,7 +298,7 @@ resume_find(Migration *run, bool *finished, Err *err)
     for (int i = 0; i < count; i++)
         if (!look_at(run, &runs[i], finished, err))
             return false;
-    return true;
+    return check_own(run, *finished, err);
 }
 
 /* ---- can it go on? ---- */

@@ -1,0 +1,80 @@
+"""What a review of resuming found: each of these once lost rows, a run, or its way."""
+import os
+import signal
+import time
+
+import pytest
+
+from support.hold import Twins, held_cutover, wait_until_true
+from support.load import assert_same
+from support.phases import ALTER, held_in
+from support.traces import assert_finished, assert_removed
+from support.wait import wait_for_session, wait_until, wait_until_dead
+from support.walter import Walter
+from test_resume import DOCS, DOCS_ROWS, GATE, HalfCopied, SLOW, WIDEN, kill
+
+END_SESSIONS = ("select count(pg_terminate_backend(pid)) from pg_stat_activity"
+                " where application_name ~ '^walter: ' and datname = current_database()")
+
+
+@pytest.fixture
+def other(new_db, server):
+    return new_db(server)
+
+
+def test_lost_after_the_swap_does_not_alter_again(db, walter):
+    db.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
+    run = walter.start_perform("alter table t alter n type bigint using n * 2", "--drop")
+    run.wait_for_log("building")
+    holder = db.connect()
+    holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
+    run.wait_for_log("swapped, lock held")
+    old = db.query_one("select oid::regclass::text from pg_class where relname = 't' and"
+                       " relnamespace <> 'public'::regnamespace")
+    reader = db.connect()
+    reader.execute(f"begin; lock table {old} in access share mode")
+    holder.close()
+    # the machinery is gone, and it waits for the old table
+    wait_until_true(db, "select not exists (select from pg_publication where pubname ~ '^walter')")
+    while "not all is finished" not in run.log and run.is_running:
+        db.execute(END_SESSIONS)
+        time.sleep(0.02)
+    reader.close()
+    result = run.finish(check=False)
+    assert db.query("select * from t") == [(1, 2)], result
+    assert result.code == 1
+    assert "do not run it again" in result.stderr
+    walter.run("cleanup", "--yes")
+
+
+@pytest.mark.parametrize("command", ["abort", "cleanup"])
+def test_removed_while_the_process_had_no_connection(db, owner, other, walter, command):
+    """It does not begin anew: somebody has said that he does not want it."""
+    role = owner.user
+    with held_in("cutover", walter.as_user(owner), other, superuser=db) as run:
+        db.execute(f"alter role {role} nologin")
+        db.execute(END_SESSIONS)
+        run.wait_for_log("trying for 60 s to go on in new connections")
+        wait_until_dead(db)
+        walter.run(command, "--yes")
+        assert_removed(db)
+        db.execute(f"alter role {role} login")
+        result = run.finish(check=False)
+    assert result.code == 9, result
+    assert "was removed, or finished, by somebody else" in result.stderr
+    assert_removed(db)
+
+
+def test_successor_has_finished(db, other, walter):
+    """Who had no connection meanwhile does not alter the table a second time."""
+    with held_in("cutover", walter, other) as run:
+        run.signal(signal.SIGSTOP)
+        db.execute(END_SESSIONS)
+        wait_until_dead(db)
+        successor = walter.start_perform(ALTER)
+        successor.wait_for_log("cutover attempt 1: ")
+        run.signal(signal.SIGCONT)
+        run.wait_for_log("trying for 60 s")
+    assert "new connections" not in successor.finish().stderr
+    assert "was removed, or finished, by somebody else" in run.finish(check=9).stderr
+    assert_finished(db)
