@@ -182,10 +182,17 @@ is_copied(const RunRecord *record)
            strcmp(record->phase, "cutover") == 0;
 }
 
+/* What --restart is about is gone when this process goes on with what it has begun itself. */
+static bool
+must_restart(const Migration *run)
+{
+    return run->settings->restart && run->own_run == NULL;
+}
+
 static bool
 take_over(Migration *run, const RunRecord *record, Err *err)
 {
-    if (run->settings->restart || !record->is_resumable) {
+    if (must_restart(run) || !record->is_resumable) {
         log_info("the run on %s, begun %s, was interrupted%s; it is removed, and a new one begins",
                  record->table, record->started_at,
                  record->is_resumable ? "" : " before it had copied anything");
@@ -228,7 +235,7 @@ look_at(Migration *run, const RunRecord *record, bool *finished, Err *err)
         return finish_swapped(run, record, finished, err);
     if (!state_read_facts(run->control, &record->names, &facts, err))
         return false;
-    difference = run->settings->restart ? NULL : find_difference(run, record, facts);
+    difference = must_restart(run) ? NULL : find_difference(run, record, facts);
     return difference == NULL ? take_over(run, record, err)
                               : refuse_different(record, difference, err);
 }

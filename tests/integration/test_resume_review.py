@@ -65,6 +65,17 @@ def test_removed_while_the_process_had_no_connection(db, owner, other, walter, c
     assert_removed(db)
 
 
+def test_restart_is_meant_once(db, walter):
+    """What a lost connection interrupts is the new run, and it goes on."""
+    half = HalfCopied(db, walter)
+    run = walter.start_perform(WIDEN.replace("{t}", "t"), "--restart", "--max-rate=4MB")
+    run.wait_for_log("copying")
+    db.execute(END_SESSIONS)
+    result = run.finish()
+    assert result.stderr.count("it is removed, and a new one begins") == 1, result
+    half.assert_equal()
+
+
 def test_successor_has_finished(db, other, walter):
     """Who had no connection meanwhile does not alter the table a second time."""
     with held_in("cutover", walter, other) as run:
