@@ -467,6 +467,8 @@ static Step
 finish_copy(Migration *run, Err *err)
 {
     FAULT_POINT("copy.done");
+    if (!renewal_check_count(run, err))
+        return STEP_FAILED;
     for (int i = 0; i < run->leaf_count; i++)
         if (chunks_lost_rows(run->copy->chunks, i))
             apply_expect_truncate(run->apply, i);

@@ -41,6 +41,13 @@ void renewal_adopt(Migration *run, const Snapshot *snapshot);
 NODISCARD bool renewal_settle(Migration *run, Chunks *chunks, int64_t most_bytes, int *moved,
                               Err *err);
 
+/*
+ * The copy is done: has a renewal taken away a row that was not touched?  It may have where two keys of
+ * the original are one in the shadow, because a type or USING makes them so.  Then there are fewer rows
+ * than the snapshot has, and the data does not fit: ERR_DATA.
+ */
+NODISCARD bool renewal_check_count(Migration *run, Err *err);
+
 /* Drop the index that renewals need on the shadow. */
 NODISCARD bool renewal_drop_index(Migration *run, Conn *conn, Err *err);
 
