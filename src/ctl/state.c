@@ -81,7 +81,8 @@ static const char SQL_TABLES[] =
     "create table %S (leaf oid, first_block bigint, end_block bigint not null,"
     "                 filenode oid not null, rows bigint not null, is_whole boolean not null,"
     "                 primary key (leaf, first_block));"
-    "create table %S (leaf oid%S, primary key (leaf%S));"
+    /* beside columns that are called as the key is */
+    "create table %S (walter_leaf oid%S, primary key (walter_leaf%S));"
     "create table %S (statement text not null);"
     "alter table %S replica identity full;"
     "grant usage on schema walter to %I;"

@@ -193,11 +193,12 @@ move_keys(Renewal *renewal, int leaf, int64_t *count, Err *err)
     stage_add_key_columns(&run->original, &keys, false);
     buf_add_text(&out, "begin; ");
     conn_add_pinned_formats(&out);
-    sql_add(&out,
-            "copy (delete from %S where ctid = any (array(select ctid from %S where leaf = %D"
-            " limit %D)) returning %S) to stdout",
-            run->names.touched, run->names.touched, (int64_t)run->leaves[leaf].oid, renewal->slice,
-            buf_text(&keys) + 2);
+    sql_add(
+        &out,
+        "copy (delete from %S where ctid = any (array(select ctid from %S where walter_leaf = %D"
+        " limit %D)) returning %S) to stdout",
+        run->names.touched, run->names.touched, (int64_t)run->leaves[leaf].oid, renewal->slice,
+        buf_text(&keys) + 2);
     copy_add_begin(run, &in);
     conn_add_pinned_formats(&in);
     sql_add(&in,
@@ -309,7 +310,7 @@ name_row(Renewal *renewal, int leaf, Err *err)
     for (int i = 0; i < run->original.key_count; i++)
         sql_add(&keys, "%S%I::text", i == 0 ? "" : ", ",
                 run->original.columns[run->original.key[i]].name);
-    sql = sql_build("select pg_catalog.concat_ws(', ', %S) from %S where leaf = %D limit 1",
+    sql = sql_build("select pg_catalog.concat_ws(', ', %S) from %S where walter_leaf = %D limit 1",
                     buf_text(&keys), run->names.touched, (int64_t)run->leaves[leaf].oid);
     if (!query_simple(renewal->writer, sql, &rows, &ignored) || rows_count(rows) == 0)
         return false;

@@ -43,7 +43,7 @@ forget(Stage *stage, Err *err)
     stage_add_key_columns(&run->original, &keys, false);
     stage_build_delete(stage, &sql, STAGE_TABLE, buf_text(&filter));
     sql_add(&sql,
-            "; insert into %S (leaf%S) select %D%S from " STAGE_TABLE
+            "; insert into %S (walter_leaf%S) select %D%S from " STAGE_TABLE
             " where %S on conflict do nothing",
             run->names.touched, buf_text(&keys), (int64_t)stage->leaf->oid, buf_text(&keys),
             buf_text(&filter));

@@ -78,7 +78,7 @@ note_truncate(Apply *apply, int leaf, bool *truncated, Err *err)
 {
     const RunNames *names = &apply->run->names;
     AUTO(Text) *sql = sql_build("truncate only %S; delete from %S where leaf = %D;"
-                                "delete from %S where leaf = %D",
+                                "delete from %S where walter_leaf = %D",
                                 apply->run->leaves[leaf].shadow_qualified, names->copied,
                                 (int64_t)apply->run->leaves[leaf].oid, names->touched,
                                 (int64_t)apply->run->leaves[leaf].oid);

@@ -32,6 +32,13 @@ def test_keys_that_become_one(db, walter):
     assert result.code == 3, result
 
 
+def test_key_column_called_leaf(db, walter):
+    twins = Twins(db, "create table {t} (leaf int primary key, n int)",
+                  "insert into {t} select i, i from generate_series(1, 10) i")
+    walter.perform("alter table t alter n type bigint")
+    twins.assert_equal("alter table {t} alter n type bigint")
+
+
 def test_lost_after_the_swap_does_not_alter_again(db, walter):
     db.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
     run = walter.start_perform("alter table t alter n type bigint using n * 2", "--drop")
