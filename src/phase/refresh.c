@@ -134,14 +134,17 @@ check_rows(const Migration *run, const Migration *fresh, Err *err)
 
 /* ---- taking it over ---- */
 
-/* Run the items of `list` that `known` does not have. */
+/* Run the items of `list` that `known` does not have.  `names`: note them as built; NULL = do not. */
 static bool
-run_new(Conn *conn, const SqlList *list, const SqlList *known, Err *err)
+run_new(Conn *conn, const SqlList *list, const SqlList *known, const RunNames *names, Err *err)
 {
     for (int i = 0; i < list->count; i++) {
+        AUTO(Text) *sql =
+            names == NULL ? mem_copy_text(list->items[i]) : state_built_sql(names, list->items[i]);
+
         if (known != NULL && contains(known, list->items[i]))
             continue;
-        if (!query_exec(conn, list->items[i], err))
+        if (!query_exec(conn, sql, err))
             return false;
         log_info("carried over: %s", list->items[i]);
     }
@@ -158,11 +161,11 @@ build_new(Migration *run, const Definition *fresh, Conn *conn, Err *err)
 
     if (run->indexes != INDEXES_BUILT)
         return true;
-    if (!run_new(conn, &fresh->indexes, &known->indexes, err) ||
-        !run_new(conn, &fresh->constraints, &known->constraints, err))
+    if (!run_new(conn, &fresh->indexes, &known->indexes, &run->names, err) ||
+        !run_new(conn, &fresh->constraints, &known->constraints, &run->names, err))
         return false;
     return is_same(&fresh->marks, &known->marks) ||
-           (query_exec(conn, unmark, err) && run_new(conn, &fresh->marks, NULL, err));
+           (query_exec(conn, unmark, err) && run_new(conn, &fresh->marks, NULL, NULL, err));
 }
 
 /* One transaction: after ERR_RETRY nothing of it is done, and the next try begins anew. */
@@ -172,7 +175,7 @@ bring_shadow_up(Migration *run, const Definition *fresh, Err *err)
     AUTO(Conn) *conn = migration_connect_owner(run, CONN_SQL, "refresh", err);
     bool ok = conn != NULL && migration_limit_lock_waits(conn, err) &&
               query_exec(conn, "begin", err) &&
-              run_new(conn, &fresh->surface, &run->definition.surface, err) &&
+              run_new(conn, &fresh->surface, &run->definition.surface, NULL, err) &&
               build_new(run, fresh, conn, err) && query_exec(conn, "commit", err);
 
     if (conn != NULL && !ok)

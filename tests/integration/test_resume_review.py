@@ -93,6 +93,21 @@ def test_restart_is_meant_once(db, walter):
     half.assert_equal()
 
 
+def test_index_that_was_carried_over(db, walter):
+    """It is built, whoever made it."""
+    twins = Twins(db, "create table {t} (id int primary key, n int)",
+                  "insert into {t} select i, i from generate_series(1, 100) i")
+    with held_cutover(walter, ALTER) as run:
+        db.execute("create index t_n on t (n)")
+        run.wait_for_log("what is new is carried over")
+        run.kill()
+        wait_until_dead(db)
+    walter.perform(ALTER)
+    assert db.query_one("select count(*) from pg_index where indrelid = 't'::regclass") == 2
+    twins.assert_equal(ALTER.replace(" t ", " {t} "))
+    assert_finished(db)
+
+
 def test_successor_has_finished(db, other, walter):
     """Who had no connection meanwhile does not alter the table a second time."""
     with held_in("cutover", walter, other) as run:
