@@ -392,6 +392,18 @@ forget_loss(Migration *run)
         run->lost_us = 0;
 }
 
+/*
+ * Nobody tries again any more, but whoever runs the same command may succeed: what is in the way is a
+ * lock, or that sessions, slots or memory are short just now.  (Not the disk: there it helps to remove.)
+ */
+static bool
+is_of_the_moment(const Migration *run, const Err *err)
+{
+    return run->is_resumable && !run->swapped &&
+           (err->kind == ERR_RETRY || strcmp(err->sqlstate, "53200") == 0 ||
+            strcmp(err->sqlstate, "53300") == 0 || strcmp(err->sqlstate, "53400") == 0);
+}
+
 /* First of all the operator is told why; cleaning up may take a while. */
 static void
 tell(Migration *run, Err *err)
@@ -403,8 +415,9 @@ tell(Migration *run, Err *err)
         log_debug("%s", err->message);
         err->told = true;
     }
-    /* nobody tries again any more */
-    if (err->kind == ERR_RETRY)
+    if (is_of_the_moment(run, err))
+        err->kind = ERR_CUTOVER;
+    else if (err->kind == ERR_RETRY)
         err->kind = ERR_FAILED;
     if (err->kind == ERR_STOPPED)
         log_warning("%s", err->message);

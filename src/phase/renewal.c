@@ -358,13 +358,25 @@ open_sessions(Renewal *renewal, Err *err)
     return renewal->reader != NULL;
 }
 
+/* Sizes are estimates, so somebody's lock on the table is no reason to fail, or to wait. */
+static bool
+extend(Renewal *renewal, Err *err)
+{
+    if (chunks_extend(renewal->run, renewal->chunks, err))
+        return true;
+    if (err->kind != ERR_RETRY)
+        return false;
+    err_clear(err);
+    return true;
+}
+
 static bool
 settle(Renewal *renewal, Err *err)
 {
     Migration *run = renewal->run;
 
     if (!open_sessions(renewal, err) || !create_index(renewal, err) || !touch(renewal, err) ||
-        !chunks_extend(run, renewal->chunks, err) || !forget_parts(renewal, err))
+        !extend(renewal, err) || !forget_parts(renewal, err))
         return false;
     for (int i = 0; i < run->leaf_count && *renewal->moved < 0; i++)
         if (!copy_leaf(renewal, i, err))

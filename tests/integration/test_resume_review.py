@@ -108,6 +108,44 @@ def test_index_that_was_carried_over(db, walter):
     assert_finished(db)
 
 
+def test_no_slot_left_for_a_snapshot(new_server, new_db):
+    """What is missing now may be there later: nothing is thrown away."""
+    server = new_server(fast=True, settings={"max_replication_slots": "1"})
+    db = new_db(server)
+    walter = Walter(db)
+    half = HalfCopied(db, walter)
+    result = walter.perform(half.alter.replace("{t}", "t"), *half.args, check=False)
+    assert db.query_one("select count(*) from walter.run") == 1, result
+    assert result.code == 5
+    assert "all replication slots are in use" in result.stderr
+    assert "the same walter perform goes on with it" in result.stderr
+    db.close()
+    server.halt()
+    server.resume({"max_replication_slots": "2"})
+    half.go_on()
+    half.assert_equal()
+
+
+def test_table_locked_when_a_snapshot_is_replaced(db, walter):
+    twins = Twins(db, DOCS, DOCS_ROWS)
+    holder = db.connect()
+    run = walter.start_perform(WIDEN.replace("{t}", "t"), "--max-rate=4MB", "--snapshot-max-age=1")
+    shadow = run.wait_for_log(r"shadow table ((?s:.+?)) created,").group(1)
+    run.wait_for_log("copying")
+    twins.do("update {t} set n = n + 1 where id % 3 = 0")
+    holder.execute(f"begin; lock table {shadow} in row exclusive mode")
+    wait_until_true(db, "select count(*) > 0 from pg_locks where relation = %s::regclass and"
+                        " mode = 'ShareLock' and not granted", [shadow])
+    locker = db.connect()
+    locker.execute("begin; lock table t in access exclusive mode")
+    holder.close()
+    time.sleep(3)
+    assert run.is_running, run.log
+    locker.close()
+    run.finish()
+    twins.assert_equal(WIDEN)
+
+
 def test_successor_has_finished(db, other, walter):
     """Who had no connection meanwhile does not alter the table a second time."""
     with held_in("cutover", walter, other) as run:
