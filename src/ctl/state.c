@@ -360,8 +360,11 @@ state_position_sql(const RunNames *names, int worker, const Position *position)
 {
     char end[LSN_TEXT_SIZE];
     char open[LSN_TEXT_SIZE];
-    AUTO(Text) *whose =
-        worker == POSITION_OF_ALL ? mem_copy_text("") : mem_format(" where worker = %d", worker);
+    /* sessions that have come to different places: who is ahead stays there */
+    AUTO(Text) *whose = worker == POSITION_OF_ALL
+                            ? sql_build(" where (end_lsn, ordinal) < (%L::pg_lsn, %D)",
+                                        lsn_text(position->end_lsn, end), position->ordinal)
+                            : mem_format(" where worker = %d", worker);
 
     return sql_build("update %S set end_lsn = %L, open_lsn = %L, ordinal = %D, changes = %D%S",
                      names->position, lsn_text(position->end_lsn, end),
