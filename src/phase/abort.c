@@ -11,6 +11,8 @@
 
 static const int64_t PATIENCE_US = 120 * INT64_C(1000000);
 static const int64_t PAUSE_US = 200000;
+/* A run that was asked shows no sign of life any more while it removes what it has made. */
+static const int64_t REMOVAL_US = 10 * INT64_C(1000000);
 
 static bool
 is_meant(const Settings *settings, const RunRecord *run)
@@ -67,6 +69,7 @@ static bool
 wait_for_end(Conn *control, Arena *arena, const RunRecord *run, const RunRecord **now, Err *err)
 {
     int64_t until_us = clock_now_us() + PATIENCE_US;
+    int64_t alive_us = run->alive ? clock_now_us() : -REMOVAL_US;
 
     if (run->alive)
         log_info("run %s is asked to stop", run->names.run);
@@ -75,7 +78,11 @@ wait_for_end(Conn *control, Arena *arena, const RunRecord *run, const RunRecord 
     for (;;) {
         if (!look_again(control, arena, run, now, err))
             return false;
-        if (*now == NULL || !(*now)->alive || has_swapped(*now))
+        if (*now == NULL || has_swapped(*now))
+            return true;
+        if ((*now)->alive)
+            alive_us = clock_now_us();
+        else if (clock_now_us() - alive_us > REMOVAL_US)
             return true;
         if (clock_now_us() > until_us) {
             err_set(err, ERR_FAILED, "run %s does not stop", run->names.run);

@@ -140,7 +140,8 @@ prepare_table(Migration *run, Err *err)
                             (long long)run->settings->slot_timeout_s);
         }
         err_clear(err);
-        if (!report_wait_for_table(run, err) || !loop_pause(run->loop, 500000, err))
+        if (!report_wait_for_table(run, err) || !migration_check_abort(run, err) ||
+            !loop_pause(run->loop, 500000, err))
             return false;
     }
     FAULT_POINT("publication.committed");
@@ -324,7 +325,7 @@ capture_step(Migration *run, Err *err)
 
     FAULT_POINT("slot.requested");
     if (is_waiting(run)) {
-        if (!slotwait_report(run, &capture->wait, err))
+        if (!slotwait_report(run, &capture->wait, err) || !migration_check_abort(run, err))
             return STEP_FAILED;
         return walguard_look(run, err) && loop_turn(run->loop, clock_now_us() + 200000, err)
                    ? STEP_MORE

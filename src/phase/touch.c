@@ -11,6 +11,7 @@
 #include "phase/apply_internal.h"
 
 static const int64_t WAIT_US = 500000;
+static const int64_t CHECK_US = 2 * INT64_C(1000000);
 
 /* The key columns of a row, all others NULL.  A value that was not sent is the old row's. */
 static const Datum *
@@ -136,17 +137,30 @@ step(Apply *apply, bool *truncated, bool *reached, Err *err)
     return loop_turn(apply->run->loop, clock_now_us(), err);
 }
 
+/* A fence that somebody has taken out of the publication never comes. */
+static bool
+check_now_and_then(Apply *apply, int64_t *checked_us, Err *err)
+{
+    Migration *run = apply->run;
+
+    if (clock_now_us() - *checked_us < CHECK_US)
+        return true;
+    *checked_us = clock_now_us();
+    return migration_check_abort(run, err) && migration_check_publication(run, run->control, err);
+}
+
 bool
 apply_touch(Apply *apply, Lsn until_lsn, bool *truncated, Err *err)
 {
     int64_t marker;
+    int64_t checked_us = clock_now_us();
     bool reached = false;
     bool ok = apply_write_fence(apply, &marker, err);
 
     (void)marker;
     batch_stop_at(apply->reader, until_lsn);
     while (ok && !reached)
-        ok = step(apply, truncated, &reached, err);
+        ok = step(apply, truncated, &reached, err) && check_now_and_then(apply, &checked_us, err);
     batch_stop_at(apply->reader, LSN_INVALID);
     return ok || err_wrap(err, "noting what was changed since the last snapshot");
 }

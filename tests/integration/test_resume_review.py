@@ -159,3 +159,12 @@ def test_successor_has_finished(db, other, walter):
     assert "new connections" not in successor.finish().stderr
     assert "was removed, or finished, by somebody else" in run.finish(check=9).stderr
     assert_finished(db)
+
+
+@pytest.mark.parametrize("phase", ["publication", "slot", "index"])
+def test_abort_is_heard_in_every_phase(db, other, walter, phase):
+    with held_in(phase, walter, other) as run:
+        result = walter.run("abort", "--yes", timeout=40)
+        assert "has ended and is removed" in result.stderr
+        run.finish(check=7)
+    assert_removed(db)
