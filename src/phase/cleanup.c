@@ -455,6 +455,26 @@ cleanup_finish(Loop *loop, const ConnTarget *target, const RunRecord *run, Arena
     return finish_run(loop, target, run, arena, err);
 }
 
+/* The question may have been open for a while: who has gone on with a run by now is left alone. */
+static bool
+look_again(Conn *control, Arena *arena, RunRecord *runs, int count, Err *err)
+{
+    RunRecord *now;
+    int now_count;
+
+    if (!state_list_unfinished(control, arena, &now, &now_count, err))
+        return false;
+    for (int i = 0; i < count; i++)
+        for (int j = 0; j < now_count; j++)
+            if (now[j].alive && !runs[i].alive &&
+                strcmp(now[j].names.run, runs[i].names.run) == 0) {
+                log_warning("run %s has gone on in the meantime, and is left alone",
+                            runs[i].names.run);
+                runs[i].alive = true;
+            }
+    return true;
+}
+
 /* One run that cannot be removed, because it is another role's, does not keep the others. */
 static bool
 remove_dead(Loop *loop, const ConnTarget *target, const RunRecord *runs, int count, Arena *arena,
@@ -607,7 +627,8 @@ cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Aren
         return err_set(err, ERR_STOPPED, "stopped on request; nothing was removed");
     switch (answer) {
     case ANSWER_YES:
-        return remove_dead(loop, target, runs, count, arena, err);
+        return look_again(control, arena, runs, count, err) &&
+               remove_dead(loop, target, runs, count, arena, err);
     case ANSWER_NO:
         printf("nothing was removed\n");
         return true;
