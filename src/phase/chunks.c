@@ -2,11 +2,12 @@
 #include "phase/chunks.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "pg/sql.h"
 #include "phase/tree.h"
 
-/* Blocks that an interrupted run has copied. */
+/* Blocks that an interrupted run has copied; no range begins where the one before it ends. */
 typedef struct Range {
     int64_t first;
     int64_t end;
@@ -16,6 +17,7 @@ typedef struct Range {
 typedef struct Part {
     Range *done; /* in order; in the run's arena */
     int done_count;
+    int done_size;
     int64_t block_count; /* when the snapshot was taken, or later */
     int64_t chunk_blocks;
     int64_t next_block;
@@ -191,6 +193,24 @@ find_leaf(const Migration *run, uint32_t oid)
 }
 
 static void
+add_done(Migration *run, Part *part, Range range)
+{
+    if (part->done_count > 0 && part->done[part->done_count - 1].end == range.first) {
+        part->done[part->done_count - 1].end = range.end;
+        return;
+    }
+    if (part->done_count == part->done_size) {
+        Range *before = part->done;
+
+        part->done_size = part->done_size == 0 ? 4 : part->done_size * 2;
+        part->done = arena_alloc(run->arena, sizeof(Range) * (size_t)part->done_size);
+        if (before != NULL)
+            memcpy(part->done, before, sizeof(Range) * (size_t)part->done_count);
+    }
+    part->done[part->done_count++] = range;
+}
+
+static void
 add_range(Migration *run, Chunks *chunks, const Rows *rows, int row)
 {
     int leaf = find_leaf(run, (uint32_t)rows_int(rows, row, 0));
@@ -200,9 +220,7 @@ add_range(Migration *run, Chunks *chunks, const Rows *rows, int row)
 
     if (part == NULL)
         return;
-    if (part->done == NULL)
-        part->done = arena_alloc(run->arena, sizeof(Range) * (size_t)rows_count(rows));
-    part->done[part->done_count++] = (Range){first, end};
+    add_done(run, part, (Range){first, end});
     part->rows_copied += rows_int(rows, row, 3);
     run->counters.rows_copied += rows_int(rows, row, 3);
     end = end > part->block_count ? part->block_count : end;

@@ -32,6 +32,14 @@ def test_keys_that_become_one(db, walter):
     assert result.code == 3, result
 
 
+def test_copy_statement_whose_values_are_converted(db, walter):
+    statement = "insert into %{shadow_table} (id, n, filler, doc) select id, n, filler, doc from t"
+    half = HalfCopied(db, walter, args=["-c", statement])
+    half.twins.do("update {t} set n = n + 1 where id % 3 = 0")
+    half.go_on()
+    half.assert_equal()
+
+
 def test_key_column_called_leaf(db, walter):
     twins = Twins(db, "create table {t} (leaf int primary key, n int)",
                   "insert into {t} select i, i from generate_series(1, 10) i")
