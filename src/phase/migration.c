@@ -615,6 +615,7 @@ typedef struct Attempts {
     int64_t started_us;
     int64_t lost_us; /* since when nothing goes on, 0 = it does */
     char run[16];    /* what can be gone on with, or "" */
+    int pid;         /* of the last control session that had the run's life sign */
 } Attempts;
 
 /* The memory of one attempt ends with it; what the next one needs is on the server. */
@@ -628,6 +629,7 @@ attempt(Attempts *attempts, Err *err)
                      .loop = attempts->loop,
                      .arena = arena_new(),
                      .own_run = attempts->run[0] == '\0' ? NULL : attempts->run,
+                     .own_pid = attempts->pid,
                      .lost_us = attempts->lost_us,
                      .counters = {.started_us = attempts->started_us}};
     bool ok = perform(&run, err);
@@ -637,6 +639,8 @@ attempt(Attempts *attempts, Err *err)
         attempts->run[0] = '\0';
     else if (run.is_resumable)
         (void)snprintf(attempts->run, sizeof attempts->run, "%s", run.names.run);
+    if (run.started)
+        attempts->pid = run.control_pid;
     attempts->lost_us = run.lost_us;
     conn_close(run.control);
     free(run.original_digest);

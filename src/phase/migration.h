@@ -241,6 +241,8 @@ typedef struct Migration {
     bool abort_asked;        /* by walter abort */
     int64_t streaming_us;    /* since when the stream is open, 0 = it is not */
     int64_t lost_us;         /* since when this process has tried to go on; 0 = it has not lost */
+    int control_pid;         /* server process of the control session, also after its end */
+    int own_pid;             /* ... of an earlier attempt of this process */
     const char *own_run; /* the run that this process has begun, and whose sessions may be left */
     Spool *spool;        /* until the stream takes it; NULL = none */
     Stream *stream;

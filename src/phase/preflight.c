@@ -402,6 +402,7 @@ preflight_run(Migration *run, Err *err)
     run->control = conn_open(run->loop, &run->target, CONN_SQL, "control", err);
     if (run->control == NULL)
         return false;
+    run->control_pid = conn_pid(run->control);
     if (!check_all(run, err))
         return err->kind == ERR_RETRY ? say_who_locks(run, err) : false;
     if (run->is_finished)

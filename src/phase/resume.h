@@ -5,6 +5,9 @@
  * What is known of the shadow - projection, indexes, what the swap says - is never stored: it is
  * rehearsed anew from the original and the statement, beside the live shadow, as after a change of the
  * definition (refresh.c).  What is noted is only compared.
+ *
+ *   resume_find.c    is there a run?      resume.c   can it go on, and what was it about?
+ *   resume_built.c   what is built?
  */
 #ifndef WALTER_RESUME_H
 #define WALTER_RESUME_H

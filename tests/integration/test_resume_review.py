@@ -1,5 +1,4 @@
 """What a review of resuming found: each of these once lost rows, a run, or its way."""
-import os
 import signal
 import time
 
@@ -176,3 +175,22 @@ def test_abort_is_heard_in_every_phase(db, other, walter, phase):
         assert "has ended and is removed" in result.stderr
         run.finish(check=7)
     assert_removed(db)
+
+
+def test_successor_at_work_is_left_alone(db, other, walter):
+    """Who comes back after another process has taken over does not end its sessions."""
+    with held_in("cutover", walter, other) as run:
+        run.signal(signal.SIGSTOP)
+        db.execute(END_SESSIONS)
+        wait_until_dead(db)
+        successor = walter.start_perform(ALTER)
+        successor.wait_for_log("cutover attempt 1: ")
+        run.signal(signal.SIGCONT)
+        run.wait_for_log("trying for 60 s to go on in new connections")
+        start = len(successor.log)
+        successor.wait_for_log(r"cutover attempt \d+: ", start=start)
+        successor.wait_for_log(r"cutover attempt \d+: ", start=len(successor.log))
+        assert "new connections" not in successor.log, successor.log
+    successor.finish()
+    assert run.finish(check=False).code in (6, 9)
+    assert_finished(db)
