@@ -493,8 +493,7 @@ MIXED_ROWS = ("insert into {t} (id, n, s, big) select i, i, 's', " + toast("i")
               + " from generate_series(1, 2000) i")
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", smoke(PLUGINS, "pgoutput"))
 def test_random_changes_during_the_whole_run(db, walter, plugin):
     Twins(db, MIXED_TABLE, MIXED_ROWS)
     with TwinLoad(db, "t", "twin", MIXED, keys=(1, 2000), clients=3, pause_ms=1) as load:
@@ -509,8 +508,7 @@ def test_random_changes_during_the_whole_run(db, walter, plugin):
     assert db.query("select 1 from t where x is distinct from 5") == []
 
 
-@pytest.mark.smoke
-@pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.parametrize("plugin", smoke(PLUGINS, "pgoutput"))
 def test_random_changes_until_the_cutover(db, walter, plugin):
     """An expression mixes what was sent with what was not, and rows change their keys meanwhile."""
     twins = Twins(db, MIXED_TABLE, MIXED_ROWS)
