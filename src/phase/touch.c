@@ -149,6 +149,28 @@ check_now_and_then(Apply *apply, int64_t *checked_us, Err *err)
     return migration_check_abort(run, err) && migration_check_publication(run, run->control, err);
 }
 
+/*
+ * Behind them the fence is waiting, perhaps alone.  What has no change of ours need not wait for the
+ * end of the copy, and with it the server's WAL.
+ */
+static bool
+pass_fence(Apply *apply, Err *err)
+{
+    Queue *queue = stream_queue(apply->stream);
+
+    if (!batch_read(apply->reader, apply->now, &apply->done, 1, err))
+        return false;
+    if (apply->now->count > 0 || apply->now->end.is_open) {
+        queue_rewind(queue);
+        return true;
+    }
+    queue_mark(queue);
+    apply->done = apply->now->end;
+    queue_release_marked(queue);
+    stream_set_applied(apply->stream, apply->committed_lsn, true);
+    return true;
+}
+
 bool
 apply_touch(Apply *apply, Lsn until_lsn, bool *truncated, Err *err)
 {
@@ -162,6 +184,7 @@ apply_touch(Apply *apply, Lsn until_lsn, bool *truncated, Err *err)
     while (ok && !reached)
         ok = step(apply, truncated, &reached, err) && check_now_and_then(apply, &checked_us, err);
     batch_stop_at(apply->reader, LSN_INVALID);
+    ok = ok && pass_fence(apply, err);
     return ok || err_wrap(err, "noting what was changed since the last snapshot");
 }
 
