@@ -139,12 +139,6 @@ const Check CHECKS_FIRST[] = {
      "     else not (pg_catalog.has_schema_privilege((select c.relowner from pg_catalog.pg_class c"
      "         where c.oid = $1), w.oid, 'usage')"
      "       or pg_catalog.pg_has_role(w.nspowner, 'usage')) end" UNUSED},
-    {"other_run",
-     "select 'another walter is at work on this table', 'Wait for it to finish, or stop it first.'"
-     "  from pg_catalog.pg_locks l where l.locktype = 'advisory' and l.classid = 1463897172"
-     "   and l.objid = $1 and l.objsubid = 2 and l.granted and l.pid <> pg_catalog.pg_backend_pid()"
-     "   and l.database = (select oid from pg_catalog.pg_database"
-     "                      where datname = pg_catalog.current_database())" UNUSED},
     {NULL, NULL},
 };
 

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "pg/copydata.h"
 #include "pg/sql.h"
+#include "pg/version.h"
 #include "phase/apply.h"
 #include "phase/copy_sql.h"
 #include "phase/stage.h"
@@ -17,6 +18,8 @@
 
 /* Keys per transaction: enough to hide the round trips. */
 enum { SLICE_KEYS = 20000 };
+/* So many are in a block of the list, or fewer. */
+enum { KEYS_PER_BLOCK = 200 };
 
 /* What one call works on. */
 typedef struct Renewal {
@@ -24,8 +27,10 @@ typedef struct Renewal {
     Chunks *chunks;
     Conn *reader;
     Conn *writer;
-    int64_t slice; /* keys per transaction */
-    int64_t rows;  /* copied by their keys */
+    int64_t slice;       /* keys per transaction */
+    int64_t first_block; /* of the list of keys, and ... */
+    int64_t end_block;   /* ... where it ends, 0 = take so many from anywhere */
+    int64_t rows;        /* copied by their keys */
     int *moved;
 } Renewal;
 
@@ -179,6 +184,23 @@ forget_parts(Renewal *renewal, Err *err)
 
 /* ---- rows by their keys ---- */
 
+/*
+ * Which keys of the leaf are next: those in some blocks of the list, or as many as may be.  Keys that
+ * were taken before are still there for the server to pass over, each time anew: blocks pass by once.
+ */
+static void
+add_slice(const Renewal *renewal, int leaf, Buf *sql)
+{
+    const Migration *run = renewal->run;
+
+    if (renewal->end_block > 0)
+        sql_add(sql, "ctid >= '(%D,0)'::tid and ctid < '(%D,0)'::tid", renewal->first_block,
+                renewal->end_block);
+    else
+        sql_add(sql, "ctid = any (array(select ctid from %S where walter_leaf = %D limit %D))",
+                run->names.touched, (int64_t)run->leaves[leaf].oid, renewal->slice);
+}
+
 /* Keys go from walter.touched_<run> to a table of the reader, who sees nothing that is so new. */
 static bool
 move_keys(Renewal *renewal, int leaf, int64_t *count, Err *err)
@@ -193,12 +215,10 @@ move_keys(Renewal *renewal, int leaf, int64_t *count, Err *err)
     stage_add_key_columns(&run->original, &keys, false);
     buf_add_text(&out, "begin; ");
     conn_add_pinned_formats(&out);
-    sql_add(
-        &out,
-        "copy (delete from %S where ctid = any (array(select ctid from %S where walter_leaf = %D"
-        " limit %D)) returning %S) to stdout",
-        run->names.touched, run->names.touched, (int64_t)run->leaves[leaf].oid, renewal->slice,
-        buf_text(&keys) + 2);
+    sql_add(&out, "copy (delete from %S where walter_leaf = %D and ", run->names.touched,
+            (int64_t)run->leaves[leaf].oid);
+    add_slice(renewal, leaf, &out);
+    sql_add(&out, " returning %S) to stdout", buf_text(&keys) + 2);
     copy_add_begin(run, &in);
     conn_add_pinned_formats(&in);
     sql_add(&in,
@@ -322,12 +342,55 @@ name_row(Renewal *renewal, int leaf, Err *err)
                     rows_text(rows, 0, 0));
 }
 
+static bool
+count_blocks(const Renewal *renewal, int64_t *blocks, Err *err)
+{
+    const Migration *run = renewal->run;
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(run->control,
+                   "select pg_catalog.pg_relation_size($1::pg_catalog.regclass)"
+                   "       / pg_catalog.current_setting('block_size')::bigint",
+                   (const char *const[]){run->names.touched, NULL}, &rows, err))
+        return err_wrap(err, "measuring the list of keys");
+    *blocks = rows_int(rows, 0, 0);
+    return true;
+}
+
+/*
+ * Block by block, where there is one leaf, and where the server finds blocks (from 14 on).  What does
+ * not fit is left to copy_leaf.
+ */
+static bool
+copy_blocks(Renewal *renewal, Err *err)
+{
+    const int64_t step = renewal->slice / KEYS_PER_BLOCK + 1;
+    int64_t blocks = 0;
+    int64_t count;
+    bool ok = count_blocks(renewal, &blocks, err);
+
+    for (int64_t at = 0; ok && at < blocks && *renewal->moved < 0; at += step) {
+        renewal->first_block = at;
+        renewal->end_block = at + step;
+        ok = copy_slice(renewal, 0, &count, err);
+    }
+    renewal->end_block = 0;
+    if (ok || err->kind != ERR_DATA)
+        return ok;
+    give_back(renewal);
+    err_clear(err);
+    return true;
+}
+
 /* Where a row does not fit, slices of one find out which. */
 static bool
 copy_leaf(Renewal *renewal, int leaf, Err *err)
 {
     int64_t count = 1;
 
+    if (renewal->run->leaf_count == 1 && version_has_tid_range_scan(renewal->reader) &&
+        !copy_blocks(renewal, err))
+        return false;
     while (count > 0 && *renewal->moved < 0) {
         if (copy_slice(renewal, leaf, &count, err))
             continue;

@@ -205,6 +205,14 @@ rehearse_once(Migration *run, Err *err)
     return false;
 }
 
+/* Resources, an operator's hand, the system (SQLSTATE classes 53, 57, 58): it may go on later. */
+static bool
+is_shortage(const Err *err)
+{
+    return strncmp(err->sqlstate, "53", 2) == 0 || strncmp(err->sqlstate, "57", 2) == 0 ||
+           strncmp(err->sqlstate, "58", 2) == 0;
+}
+
 static bool
 rehearse(Migration *run, Err *err)
 {
@@ -221,6 +229,8 @@ rehearse(Migration *run, Err *err)
                 return false;
             continue;
         }
+        if (is_shortage(err))
+            return false;
         why = *err;
         err_clear(err);
         return give_up(run, why.message, err);
@@ -268,14 +278,17 @@ adopt_facts(Migration *run, const Rows *facts, Err *err)
 {
     bool same = strcmp(state_fact(facts, "digest"), run->original_digest) == 0;
 
-    mem_set_text(&run->original_files, state_fact(facts, "files"));
-    mem_set_text(&run->original_column_rows, state_fact(facts, "column_rows"));
+    /* in the same files no row was rewritten, whatever was done to the columns' rows */
+    if (strcmp(state_fact(facts, "files"), run->original_files) != 0) {
+        mem_set_text(&run->original_files, state_fact(facts, "files"));
+        mem_set_text(&run->original_column_rows, state_fact(facts, "column_rows"));
+    }
     if (state_fact(facts, "publication")[0] != '\0')
         mem_set_text(&run->publication_mark, state_fact(facts, "publication"));
     for (int i = 0; i < run->leaf_count; i++)
         run->leaves[i].place_changed = state_fact(facts, "rewritten")[0] != '\0';
     run->keeps_facts = run->keeps_unfinished = run->is_resumable = true;
-    return same || (bring_surface_up(run, err) && resume_note_definition(run, err));
+    return (same || bring_surface_up(run, err)) && resume_note_definition(run, err);
 }
 
 /* ---- what has become of the blocks ---- */
@@ -324,6 +337,8 @@ drop_matviews(Migration *run, Err *err)
 bool
 resume_prepare(Migration *run, Err *err)
 {
+    /* of an abort that nobody has waited for */
+    static const Fact no_wish = {"wish", ""};
     AUTO(Rows) *facts = NULL;
 
     log_info("going on with run %s, begun %s, interrupted in phase %s", run->names.run,
@@ -335,7 +350,7 @@ resume_prepare(Migration *run, Err *err)
         !adopt_facts(run, facts, err) || !check_files(run, err))
         return false;
     run->started = true;
-    return true;
+    return state_note_facts(run->control, &run->names, &no_wish, 1, err);
 }
 
 /* ---- the slot ---- */

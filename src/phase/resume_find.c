@@ -54,7 +54,7 @@ find_difference(const Migration *run, const RunRecord *record, const Rows *facts
 static bool
 refuse_alive(const RunRecord *record, Err *err)
 {
-    err_set(err, ERR_REFUSED, "another walter, begun %s, is at work on this table",
+    err_set(err, ERR_REFUSED, "another walter is at work on this table, since %s",
             record->started_at);
     return err_hint(err, "Wait for it to finish, or stop it first.");
 }
