@@ -13,8 +13,9 @@
 
 /* Shorter stretches between changes of the key are not worth a round of statements. */
 enum { COALESCE_MIN = 500, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
-/* While there is nothing to apply, the position is stored each time that so much WAL has gone by. */
+/* While there is nothing to apply, the position is stored when so much WAL, or time, has gone by. */
 static const Lsn IDLE_STEP_BYTES = INT64_C(1024) * 1024;
+static const int64_t IDLE_STEP_US = 10 * INT64_C(1000000);
 
 /* Sessions that share the changes may have come to two positions: begin at the first one. */
 static void
@@ -454,7 +455,9 @@ apply_note_idle(Apply *apply, Err *err)
     Lsn idle_lsn = stream_idle_lsn(apply->stream);
 
     if (apply->done.is_open || apply->in_transaction || has_work(apply) ||
-        idle_lsn < apply->committed_lsn + IDLE_STEP_BYTES)
+        idle_lsn <= apply->committed_lsn ||
+        (idle_lsn < apply->committed_lsn + IDLE_STEP_BYTES &&
+         clock_now_us() - apply->idle_us < IDLE_STEP_US))
         return true;
     position.end_lsn = idle_lsn;
     sql = state_position_sql(&apply->run->names, POSITION_OF_ALL, &position);
@@ -462,6 +465,7 @@ apply_note_idle(Apply *apply, Err *err)
         return err_wrap(err, "storing the position");
     apply->done.position = position;
     apply->committed_lsn = idle_lsn;
+    apply->idle_us = clock_now_us();
     stream_set_applied(apply->stream, idle_lsn, true);
     return true;
 }

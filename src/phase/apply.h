@@ -24,7 +24,7 @@ NODISCARD bool apply_batch(Apply *apply, Conn *holder, Err *err);
 
 /*
  * Where the server has been sending nothing for us, store how far that is, so that it may forget the
- * WAL before.  Does something only after a megabyte or so; to be called now and then.
+ * WAL before.  Does something only after a megabyte or some seconds; to be called now and then.
  */
 NODISCARD bool apply_note_idle(Apply *apply, Err *err);
 

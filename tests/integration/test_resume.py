@@ -293,32 +293,6 @@ def test_killed_under_load(db, walter):
     assert_finished(db)
 
 
-def test_several_sessions_apply(db, walter):
-    """Some have committed a batch, others not: each row goes on from where its session was."""
-    twins = Twins(db, "create table {t} (id int primary key, n int)",
-                  "insert into {t} select i, 0 from generate_series(1, 20000) i")
-    holder = db.connect()
-    holder.execute("begin; lock table t in access share mode")
-    run = walter.start_perform(ALTER, "--apply-jobs=3")
-    run.wait_for_log("cutover attempt 1: ")
-    position = db.query_one("select 'walter.' || relname from pg_class where relname ~ '^position_'")
-    before = db.query_one(f"select end_lsn::text from {position} where worker = 0")
-    changes = db.query_one(f"select changes from {position} where worker = 0")
-    twins.do("update {t} set n = n + 1", "delete from {t} where id % 3 = 0")
-    wait_until_true(db, f"select bool_and(changes >= {changes} + 26000) from {position}")
-    run.kill()
-    wait_until_dead(db)
-    # as if the last of them had not committed: its rows and its position are put back
-    slot = db.query_one("select slot_name from pg_replication_slots where slot_name ~ '^walter'")
-    confirmed = db.query_one("select confirmed_flush_lsn <= %s::pg_lsn from pg_replication_slots"
-                             " where slot_name = %s", [before, slot])
-    holder.close()
-    if not confirmed:
-        pytest.skip("the server was told already")
-    walter.perform(ALTER, "--apply-jobs=3")
-    twins.assert_equal(ALTER.replace(" t ", " {t} "))
-
-
 # -- asked for something else ----------------------------------------------------------------------
 
 def test_another_statement_is_refused(db, walter):
