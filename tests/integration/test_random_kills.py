@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from support.faults import ALTER, PATIENT, assert_cleaned_up, assert_twins, loaded, resumes
+from support.faults import ALTER, PATIENT, assert_cleaned_up, assert_twins, loaded
 from support.seed import seed
 from support.wait import wait_until_dead
 
@@ -60,7 +60,7 @@ def test_killed_at_a_random_moment(db, walter, typical, record_property, number)
             wait_until_dead(db)
             if not killed:
                 break
-            if not resumes(walter) or rng.random() < 0.2:
+            if rng.random() < 0.2:
                 clean_up(db, walter, rng)
         begun = time.monotonic()
         walter.perform(ALTER, *args)

@@ -100,8 +100,3 @@ def wait_until_stopped(run, timeout=200):
         return stat.rsplit(")", 1)[1].split()[0]
 
     wait_until(lambda: state() == "T", "walter is stopped", timeout)
-
-
-def resumes(walter):
-    """Whether the program continues what was interrupted."""
-    return re.search(r"--(\[no-\])?restart\b", walter.run("help", "perform").stdout) is not None
