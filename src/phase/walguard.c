@@ -91,11 +91,15 @@ explain_lost(const Migration *run, const Slot *slot, Err *err)
                          "beginning.");
 }
 
+/* Nothing of a run without its slot is of use to anybody. */
 static bool
-check_exists(const Migration *run, const Slot *slot, Err *err)
+check_exists(Migration *run, const Slot *slot, Err *err)
 {
+    if (slot->exists && !slot->is_lost)
+        return true;
+    run->on_failure = FAILURE_REMOVE;
     if (slot->exists)
-        return !slot->is_lost || explain_lost(run, slot, err);
+        return explain_lost(run, slot, err);
     err_set(err, ERR_GONE, "replication slot %s was dropped by somebody else while the run was on",
             run->names.slot);
     return err_hint(err, "Nothing was swapped.  walter perform starts from the beginning.");
@@ -165,22 +169,28 @@ add_held(const Migration *run, Buf *text)
     buf_printf(text, " that it may (%s)", name_of_limit(budget));
 }
 
-static bool
-is_before_apply(const Migration *run)
+/* What becomes of it by itself. */
+static const char *
+prospect(const Migration *run)
 {
-    return run->copied_xid == NULL;
+    if (run->copied_xid != NULL)
+        return "; it becomes less as changes are applied";
+    if (run->copy == NULL)
+        return "; it only becomes more until the indexes are built, for no change is applied "
+               "before";
+    if (run->settings->snapshot_max_age_s > 0)
+        return "; it only becomes more until the copy replaces its snapshot (--snapshot-max-age)";
+    return "; it only becomes more until the copy and the index builds are done, for no change is "
+           "applied before";
 }
 
-/* What becomes of it by itself, and what the operator can do. */
+/* And what the operator can do. */
 static void
 add_advice(const Migration *run, Buf *text)
 {
     const WalBudget *budget = &run->wal;
 
-    buf_add_text(text, is_before_apply(run)
-                           ? "; it only becomes more until the copy and the index builds are done, "
-                             "for no change is applied before"
-                           : "; it becomes less as changes are applied");
+    buf_add_text(text, prospect(run));
     if (budget->budget_bytes == WALBUDGET_NONE) {
         buf_add_text(text, ", and nothing but the server's disk limits it: see that there is room "
                            "(--max-wal or max_slot_wal_keep_size would set a limit)");
@@ -211,14 +221,13 @@ tell(const Migration *run, unsigned says)
 static bool
 stop(Migration *run, Err *err)
 {
-    bool keep = run->settings->max_wal_action == MAX_WAL_KEEP;
     BUF_AUTO(text);
 
-    run->on_failure = keep ? FAILURE_KEEP : FAILURE_REMOVE;
+    run->on_failure = run->settings->max_wal_action == MAX_WAL_DROP ? FAILURE_REMOVE : FAILURE_KEEP;
     add_held(run, &text);
     err_set(err, ERR_CUTOVER, "%s", buf_text(&text));
     return err_hint(err, "Nothing was swapped.  %s, or wait until less is written.",
-                    run->wal.is_servers ? "Raise max_slot_wal_keep_size"
+                    run->wal.is_servers ? "Raise max_slot_wal_keep_size (a reload is enough)"
                                         : "Give more with --max-wal");
 }
 
