@@ -148,7 +148,8 @@ const Option OPTIONS[] = {
      .commands = FOR_PERFORM, FIELD(max_wal_action), .initial = MAX_WAL_DROP,
      .choices = MAX_WAL_CHOICES, .value_name = "ACTION",
      .help = "What becomes of a run that has stopped because of --max-wal: drop all that it has "
-             "made, the slot first, or keep it; then the slot holds back more and more."},
+             "made, the slot first, or keep it, to go on later; then the slot holds back more and "
+             "more."},
     {.name = "plugin", .letters = "", .type = OPTION_CHOICE, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(plugin), .initial = PLUGIN_PGOUTPUT,
      .choices = PLUGIN_CHOICES, .value_name = "PLUGIN",
