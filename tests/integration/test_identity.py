@@ -169,6 +169,7 @@ def test_given_back_by_cleanup(db, walter):
     db.execute(TABLE)
     with held_copy(walter, ALTER, OPTION) as run:
         run.kill()
+    wait_until_dead(db)
     assert identity(db) == "i t_id"
     shown = walter.run("cleanup").stdout
     assert "replica identity   back to default" in shown
@@ -267,6 +268,7 @@ def test_state_table_of_an_earlier_version(db, walter):
     walter.perform("alter table other add y int")
     with held_copy(walter, ALTER, OPTION) as run:
         run.kill()
+    wait_until_dead(db)
     walter.run("cleanup", "--yes")
     assert identity(db) == "d"
     walter.perform(ALTER, OPTION)

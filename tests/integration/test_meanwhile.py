@@ -215,9 +215,11 @@ def test_no_room_for_temporary_files(db, owner, walter):
                   "create index on t (filler)")
     db.execute(f"alter role {owner.user} set temp_file_limit = '64kB';"
                f"alter role {owner.user} set maintenance_work_mem = '1MB'")
-    result = walter.as_user(owner).perform(ALTER, check=1)
+    result = walter.as_user(owner).perform(ALTER, check=5)
     assert "temporary file size exceeds temp_file_limit" in result.stderr
-    assert_removed(db)
+    assert "is kept" in result.stderr
+    db.execute(f"alter role {owner.user} reset temp_file_limit")
+    assert "going on with run" in walter.as_user(owner).perform(ALTER).stderr
 
 
 @pytest.mark.superuser("event triggers belong to superusers")
