@@ -228,7 +228,6 @@ typedef struct Migration {
     Definition definition;
     Dependents dependents;
     const char *snapshot; /* the keeper's snapshot id */
-    int64_t snapshot_us;  /* when it was taken */
     Lsn snapshot_lsn;     /* and to which place in the WAL it belongs */
     Conn *keeper;
     Position *positions; /* from which apply begins, one for each session that applies */

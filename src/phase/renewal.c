@@ -41,7 +41,6 @@ renewal_adopt(Migration *run, const Snapshot *snapshot)
     run->keeper = snapshot->keeper;
     run->snapshot = snapshot->id;
     run->snapshot_lsn = snapshot->lsn;
-    run->snapshot_us = clock_now_us();
 }
 
 /* ---- the index by which touched rows are found in the shadow ---- */

@@ -5,12 +5,11 @@ import time
 import pytest
 
 from support.hold import Twins, held_cutover, wait_until_true
-from support.load import assert_same
 from support.phases import ALTER, held_in
 from support.traces import assert_finished, assert_removed
-from support.wait import wait_for_session, wait_until, wait_until_dead
+from support.wait import wait_until_dead
 from support.walter import Walter
-from test_resume import DOCS, DOCS_ROWS, GATE, HalfCopied, SLOW, WIDEN, kill
+from test_resume import DOCS, DOCS_ROWS, WIDEN, HalfCopied
 
 END_SESSIONS = ("select count(pg_terminate_backend(pid)) from pg_stat_activity"
                 " where application_name ~ '^walter: ' and datname = current_database()")
