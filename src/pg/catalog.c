@@ -103,20 +103,21 @@ static const char SQL_FILES[] = "select pg_catalog.string_agg(pg_catalog.concat_
  * The types of the columns of table $1 and all that these are made of: what an ALTER TYPE or ALTER
  * DOMAIN changes about the values.
  */
-#define TYPE_LINES                                                                            \
-    "  select pg_catalog.concat_ws(' ', 'enum', e.enumtypid, e.enumlabel, e.enumsortorder)"   \
-    "    from pg_catalog.pg_enum e where e.enumtypid in (select oid from types)"              \
-    "  union all"                                                                             \
-    "  select pg_catalog.concat_ws(' ', 'domain', y.oid, y.typnotnull, y.typdefault,"         \
-    "         k.conname, k.convalidated, pg_catalog.pg_get_constraintdef(k.oid))"             \
-    "    from types join pg_catalog.pg_type y on y.oid = types.oid and y.typtype = 'd'"       \
-    "    left join pg_catalog.pg_constraint k on k.contypid = y.oid"                          \
-    "  union all"                                                                             \
-    "  select pg_catalog.concat_ws(' ', 'composite', y.oid, f.attnum, f.attname, f.atttypid," \
-    "         f.atttypmod, f.attcollation)"                                                   \
-    "    from types join pg_catalog.pg_type y on y.oid = types.oid and y.typtype = 'c'"       \
-    "    join pg_catalog.pg_attribute f on f.attrelid = y.typrelid and f.attnum > 0"          \
-    "     and not f.attisdropped"
+#define TYPE_LINES                                                                             \
+    "  select pg_catalog.concat_ws(' ', 'enum', e.enumtypid, e.enumlabel, e.enumsortorder)"    \
+    "    from pg_catalog.pg_enum e where e.enumtypid = any (array(select oid from types))"     \
+    "  union all"                                                                              \
+    "  select pg_catalog.concat_ws(' ', 'domain', y.oid, y.typnotnull, y.typdefault,"          \
+    "         k.conname, k.convalidated, pg_catalog.pg_get_constraintdef(k.oid))"              \
+    "    from pg_catalog.pg_type y left join pg_catalog.pg_constraint k on k.contypid = y.oid" \
+    "   where y.oid = any (array(select oid from types)) and y.typtype = 'd'"                  \
+    "  union all"                                                                              \
+    "  select pg_catalog.concat_ws(' ', 'composite', y.oid, f.attnum, f.attname, f.atttypid,"  \
+    "         f.atttypmod, f.attcollation)"                                                    \
+    "    from pg_catalog.pg_type y"                                                            \
+    "    join pg_catalog.pg_attribute f on f.attrelid = y.typrelid and f.attnum > 0"           \
+    "     and not f.attisdropped"                                                              \
+    "   where y.oid = any (array(select oid from types)) and y.typtype = 'c'"
 
 #define TYPES                                                                                     \
     " types as ("                                                                                 \
@@ -152,20 +153,43 @@ static const char SQL_FILES[] = "select pg_catalog.string_agg(pg_catalog.concat_
     "         q.seqtypid, q.seqstart, q.seqincrement, q.seqmax, q.seqmin, q.seqcache, q.seqcycle)" \
     "    from sequences s join pg_catalog.pg_sequence q on q.seqrelid = s.oid"
 
+/*
+ * Constraints and triggers of other tables that are about this one: no index leads there from the
+ * table but that of pg_depend, and without one the look-up costs what the whole database has.
+ */
+#define ABOUT_THE_TREE                                                                         \
+    " about as materialized ("                                                                 \
+    "  select distinct t.id, d.classid, d.objid from t join pg_catalog.pg_depend d"            \
+    "      on d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass and d.refobjid = t.id" \
+    "   where d.classid in ('pg_catalog.pg_constraint'::pg_catalog.regclass,"                  \
+    "                       'pg_catalog.pg_trigger'::pg_catalog.regclass)),"                   \
+    " keys as materialized ("                                                                  \
+    "  select a.id, k.* from about a join pg_catalog.pg_constraint k on k.oid = a.objid"       \
+    "     and a.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass"                     \
+    "   where k.conrelid = a.id or k.confrelid = a.id),"                                       \
+    " triggers as materialized ("                                                              \
+    "  select a.id, g.* from about a join pg_catalog.pg_trigger g on g.oid = a.objid"          \
+    "     and a.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and not g.tgisinternal" \
+    "   where g.tgrelid = a.id or g.tgconstrrelid = a.id)"
+
+/* Session settings: the server would otherwise read whole catalogs to find a few of their rows. */
+static const char SQL_PREFER_INDEXES[] =
+    "set enable_seqscan to off; set enable_hashjoin to off; set enable_mergejoin to off";
+
+static const char SQL_PLAN_FREELY[] =
+    "reset enable_seqscan; reset enable_hashjoin; reset enable_mergejoin";
+
 static const char SQL_DIGEST[] = WITH_DEPENDENTS
     ", t as (select c.*, c.oid as id from pg_catalog.pg_class c"
-    "            where c.oid in " TREE_OIDS ")," TYPES "," SEQUENCES ","
+    "            where c.oid in " TREE_OIDS ")," TYPES "," SEQUENCES "," ABOUT_THE_TREE ","
     /* everything on the table that may have a comment */
     " objects as ("
     "  select 'pg_catalog.pg_class'::pg_catalog.regclass::pg_catalog.oid as class, id as oid from t"
     "  union all select 'pg_catalog.pg_class'::pg_catalog.regclass, indexrelid"
     "    from pg_catalog.pg_index, t where indrelid = t.id"
     "  union all select 'pg_catalog.pg_class'::pg_catalog.regclass, oid from sequences"
-    "  union all select 'pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid"
-    "    from pg_catalog.pg_constraint k, t where k.conrelid = t.id or k.confrelid = t.id"
-    "  union all select 'pg_catalog.pg_trigger'::pg_catalog.regclass, g.oid"
-    "    from pg_catalog.pg_trigger g, t where (g.tgrelid = t.id or g.tgconstrrelid = t.id)"
-    "     and not g.tgisinternal"
+    "  union all select 'pg_catalog.pg_constraint'::pg_catalog.regclass, oid from keys"
+    "  union all select 'pg_catalog.pg_trigger'::pg_catalog.regclass, oid from triggers"
     "  union all select 'pg_catalog.pg_rewrite'::pg_catalog.regclass, r.oid"
     "    from pg_catalog.pg_rewrite r, t where r.ev_class = t.id"
     "  union all select 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid"
@@ -198,8 +222,7 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "   where a.attrelid = t.id and a.attnum > 0 and not a.attisdropped"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'constraint', conname, conrelid, convalidated,"
-    "         pg_catalog.pg_get_constraintdef(k.oid)) from pg_catalog.pg_constraint k, t"
-    "   where k.conrelid = t.id or k.confrelid = t.id"
+    "         pg_catalog.pg_get_constraintdef(oid)) from keys"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'index', pg_catalog.pg_get_indexdef(indexrelid), "
     "indisvalid,"
@@ -215,8 +238,7 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "     and (not g.tgisinternal or g.tgparentid <> 0)"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'trigger from', g.oid, pg_catalog.pg_get_triggerdef(g.oid),"
-    "         tgenabled) from pg_catalog.pg_trigger g, t"
-    "   where g.tgconstrrelid = t.id and g.tgrelid <> t.id and not g.tgisinternal"
+    "         tgenabled) from triggers g where g.tgconstrrelid = g.id and g.tgrelid <> g.id"
     "  union all"
     "  select pg_catalog.concat_ws(' ', 'hidden trigger', tgconstraint, tgfoid, tgenabled)"
     "    from pg_catalog.pg_trigger g, t where g.tgrelid = t.id and g.tgisinternal"
@@ -295,8 +317,7 @@ static const char SQL_DIGEST[] = WITH_DEPENDENTS
     "         (d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass and (d.objid = t.id"
     "           or d.objid in (select indexrelid from pg_catalog.pg_index where indrelid = t.id)))"
     "         or (d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass and d.objid in ("
-    "           select oid from pg_catalog.pg_trigger where tgrelid = t.id or tgconstrrelid = "
-    "t.id))"
+    "           select oid from triggers g where g.id = t.id))"
     "         or (d.classid, d.objid) in (select classid, objid from renewed"
     "                                          union all select classid, objid from touched))"
     "  union all"
@@ -481,6 +502,18 @@ read_text(Conn *conn, const char *query, uint32_t oid, const char *what, char **
         return err_wrap(err, "reading the %s of table %u", what, oid);
     *text = mem_copy_text(rows_text(rows, 0, 0) == NULL ? "" : rows_text(rows, 0, 0));
     return true;
+}
+
+bool
+catalog_prefer_indexes(Conn *conn, Err *err)
+{
+    return query_exec(conn, SQL_PREFER_INDEXES, err);
+}
+
+bool
+catalog_plan_freely(Conn *conn, Err *err)
+{
+    return query_exec(conn, SQL_PLAN_FREELY, err);
 }
 
 bool

@@ -78,6 +78,14 @@ NODISCARD bool catalog_read_files(Conn *conn, uint32_t oid, char **files, Err *e
 NODISCARD bool catalog_read_privileges(Conn *conn, uint32_t oid, char **privileges, Err *err);
 
 /*
+ * Make the session look things up in the catalog by index alone: what is asked for is few objects, and
+ * to read a catalog as a whole takes as long as the database has objects, under the lock, too.  Not for
+ * sessions that read tables, or until catalog_plan_freely.
+ */
+NODISCARD bool catalog_prefer_indexes(Conn *conn, Err *err);
+NODISCARD bool catalog_plan_freely(Conn *conn, Err *err);
+
+/*
  * A digest of everything about the table that the swap must find unchanged: columns, constraints,
  * indexes, triggers, rules, policies, inheritance, options, owner, comments; by content, so that
  * ANALYZE and freezing do not change it.  Without privileges, which the swap reads anew.

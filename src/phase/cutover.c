@@ -73,6 +73,12 @@ keep_autovacuum_off(Migration *run, Err *err)
     return true;
 }
 
+static bool
+set_up(Conn *conn, Err *err)
+{
+    return migration_limit_lock_waits(conn, err) && catalog_prefer_indexes(conn, err);
+}
+
 bool
 cutover_enter(Migration *run, Err *err)
 {
@@ -83,7 +89,7 @@ cutover_enter(Migration *run, Err *err)
     cutover->entered_us = clock_now_us();
     cutover->fresh_at = -1;
     cutover->conn = migration_connect(run, CONN_SQL, "cutover", err);
-    return cutover->conn != NULL && migration_limit_lock_waits(cutover->conn, err) &&
+    return cutover->conn != NULL && set_up(cutover->conn, err) &&
            locks_init(run, cutover->conn, &cutover->locks, err) &&
            dependents_refresh_functions(run, cutover->conn, &cutover->refresh, err) &&
            keep_autovacuum_off(run, err);
@@ -543,7 +549,7 @@ reconnect(Migration *run, Err *err)
     conn_close(run->cutover->conn);
     run->cutover->conn = migration_connect(run, CONN_SQL, "cutover", &failed);
     run->cutover->locks.conn = run->cutover->conn;
-    if (run->cutover->conn != NULL && migration_limit_lock_waits(run->cutover->conn, &failed))
+    if (run->cutover->conn != NULL && set_up(run->cutover->conn, &failed))
         return true;
     *err = failed;
     return false;

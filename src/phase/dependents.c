@@ -194,7 +194,7 @@ static const char SQL_LOCKS[] = WITH_DEPENDENTS
 /* The names of what gets another row type. */
 static const char SQL_RENEWED_NAMES[] = WITH_DEPENDENTS
     "select pg_catalog.array_agg(c.relname::text) from pg_catalog.pg_class c"
-    " where c.oid in (select n.objid from renewed n join ids i on n.classid = i.rel)"
+    " where c.oid = any (array(select n.objid from renewed n join ids i on n.classid = i.rel))"
     "    or c.oid in " TREE_OIDS;
 
 /* PL/pgSQL that mentions the table by name, and whether the role may alter it. */

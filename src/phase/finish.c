@@ -173,7 +173,9 @@ finish(Migration *run, Err *err)
     ok = remove_machinery(run, err);
     loop_unshield(run->loop);
     FAULT_POINT("finish.machinery_removed");
-    return ok && refresh_matviews(run, err) && drop_old_table(run, err) && validate(run, err);
+    /* from here on tables are read */
+    return ok && catalog_plan_freely(run->control, err) && refresh_matviews(run, err) &&
+           drop_old_table(run, err) && validate(run, err);
 }
 
 /* The swap is done, so what went wrong is wrong with the rest. */

@@ -403,6 +403,8 @@ preflight_run(Migration *run, Err *err)
     if (run->control == NULL)
         return false;
     run->control_pid = conn_pid(run->control);
+    if (!catalog_prefer_indexes(run->control, err))
+        return false;
     if (!check_all(run, err))
         return err->kind == ERR_RETRY ? say_who_locks(run, err) : false;
     if (run->is_finished)

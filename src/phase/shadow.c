@@ -637,7 +637,7 @@ make(Migration *run, Err *err)
 {
     AUTO(Conn) *conn = migration_connect(run, CONN_EXPRESSIONS, "shadow", err);
 
-    if (conn == NULL)
+    if (conn == NULL || !catalog_prefer_indexes(conn, err))
         return false;
     shadow_name(run);
     if (!query_exec(conn, "begin; set local lock_timeout to '5s'", err) ||
