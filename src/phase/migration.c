@@ -549,6 +549,21 @@ clean_up_after_failure(Migration *run, Err *err)
 }
 
 /*
+ * A server that crashed is back before all sessions are missed, and has nothing of what they had: a
+ * session opened since fails for want of a snapshot, which is not what has happened.  A full disk is.
+ */
+static void
+explain_by_loss(Migration *run, Err *err)
+{
+    if (err->kind != ERR_FAILED || run->control == NULL || !conn_is_lost(run->control) ||
+        strncmp(err->sqlstate, "53", 2) == 0)
+        return;
+    log_debug("%s", err->message);
+    err_clear(err);
+    (void)conn_explain_loss(run->control, err);
+}
+
+/*
  * The run has failed: true where it counts as done all the same.  That is when it was stopped after
  * the swap: the ALTER is in force, and whoever repeats what was stopped would run it twice.
  */
@@ -558,6 +573,7 @@ end_failed(Migration *run, Err *err)
     bool removed;
     bool stopped;
 
+    explain_by_loss(run, err);
     walguard_explain_loss(run, err);
     removed = clean_up_after_failure(run, err);
     stopped = err->kind == ERR_STOPPED;
