@@ -71,7 +71,7 @@ def _watch_all(bench, load):
     if not perform.run.is_running:
         raise RuntimeError(f"walter has ended:\n{perform.run.log}")
     perform.stop()
-    perform.run.finish(check=STOPPED)  # and has cleaned up
+    perform.run.finish(check=STOPPED)
     wait(WARM_UP_S, load)
     return before, beside, _watch(bench, load)
 

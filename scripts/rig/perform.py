@@ -57,6 +57,7 @@ class Perform:
     """`walter perform`, started at once."""
 
     def __init__(self, database, alter, *options):
+        self.env = database.env
         self.begin = time.time()
         self.run = Run(binary(), ["perform", "-v", "--yes", "-a", alter, *options], database.env)
         self._peak_kb = self._peak_files = 0
@@ -89,7 +90,7 @@ class Perform:
                        phases=dict(map(_phase, PHASE.findall(result.stderr))))
 
     def stop(self):
-        """Ask it to clean up and end, whatever it is doing."""
+        """End it, whatever it is doing, and remove what it has made."""
         if not self.run.is_running:
             return
         self.run.signal(signal.SIGCONT)
@@ -98,3 +99,5 @@ class Perform:
             self.run.process.wait(20)
         except subprocess.TimeoutExpired:
             self.run.kill()
+        subprocess.run([binary(), "abort", "--yes"], env=os.environ | self.env, timeout=60,
+                       capture_output=True, check=False)
