@@ -427,6 +427,9 @@ NODISCARD bool migration_check_now_and_then(Migration *run, Err *err);
 /* At a phase's end: `next` when the definition holds, STEP_MORE when it cannot be read just now. */
 NODISCARD Step migration_check_step(Migration *run, Step next, Err *err);
 
+/* Walk the road from the run's first phase to its last, and show progress meanwhile. */
+NODISCARD bool migration_walk(Migration *run, Err *err);
+
 /* `walter perform`, whole. */
 NODISCARD bool perform_run(const Settings *settings, Err *err);
 
