@@ -11,6 +11,8 @@
 #include "phase/sessions.h"
 
 static const int64_t FIRST_REPORT_US = 1000000;
+static const int64_t SETTLE_PAUSE_US = 10000;
+static const int64_t SETTLE_PATIENCE_US = 10 * INT64_C(1000000);
 static const int64_t REPORT_INTERVAL_US = 10 * INT64_C(1000000);
 
 bool
@@ -103,6 +105,17 @@ slotwait_report(Migration *run, SlotWait *wait, Err *err)
     return say_who_writes(run, err);
 }
 
+/* Who has a snapshot already does without a newer one, rather than rest for long. */
+static bool
+check_patience(const Migration *run, int64_t since_us, Err *err)
+{
+    if (run->keeper == NULL || clock_now_us() - since_us < SETTLE_PATIENCE_US)
+        return true;
+    return err_set(err, ERR_CUTOVER,
+                   "the commit of a transaction before the new one does not end, "
+                   "as when a standby does not answer");
+}
+
 /*
  * A transaction that the snapshot counts as finished may not be marked so yet.  Whoever reads its
  * rows before it is takes it for one that has failed, and marks the rows so, for everybody and for
@@ -113,7 +126,7 @@ slotwait_report(Migration *run, SlotWait *wait, Err *err)
  * pg_snapshot does not accept.
  */
 static bool
-wait_until_settled(Migration *run, const char *snapshot, Err *err)
+wait_until_settled(Migration *run, SlotWait *wait, const char *snapshot, Err *err)
 {
     static const char SQL[] =
         "with slot as ("
@@ -127,6 +140,8 @@ wait_until_settled(Migration *run, const char *snapshot, Err *err)
         "         where x < xmin or (x < xmax and x::text <> all (xip)))"
         "  from slot";
 
+    int64_t since_us = clock_now_us();
+
     for (;;) {
         AUTO(Rows) *rows = NULL;
 
@@ -134,7 +149,9 @@ wait_until_settled(Migration *run, const char *snapshot, Err *err)
             return err_wrap(err, "waiting for the slot's snapshot to settle");
         if (rows_bool(rows, 0, 0))
             return true;
-        if (!loop_pause(run->loop, 10000, err))
+        /* as one whose commit waits for a standby that is dead */
+        if (!check_patience(run, since_us, err) || !slotwait_report(run, wait, err) ||
+            !migration_check_abort(run, err) || !loop_pause(run->loop, SETTLE_PAUSE_US, err))
             return false;
     }
 }
@@ -144,7 +161,7 @@ wait_until_settled(Migration *run, const char *snapshot, Err *err)
  * takes no lock.
  */
 static bool
-open_keeper(Migration *run, const char *slot_snapshot, Snapshot *snapshot, Err *err)
+open_keeper(Migration *run, SlotWait *wait, const char *slot_snapshot, Snapshot *snapshot, Err *err)
 {
     AUTO(Text) *sql = sql_build("begin isolation level repeatable read read only;"
                                 "set transaction snapshot %L",
@@ -158,7 +175,7 @@ open_keeper(Migration *run, const char *slot_snapshot, Snapshot *snapshot, Err *
                    NULL, &rows, err))
         return false;
     snapshot->id = arena_copy(run->arena, rows_text(rows, 0, 0), strlen(rows_text(rows, 0, 0)));
-    return wait_until_settled(run, rows_text(rows, 0, 1), err);
+    return wait_until_settled(run, wait, rows_text(rows, 0, 1), err);
 }
 
 bool
@@ -171,7 +188,7 @@ slotwait_take(Migration *run, SlotWait *wait, Snapshot *snapshot, Err *err)
         return false;
     FAULT_POINT("slot.created");
     taken.keeper = migration_connect(run, CONN_SQL, "keeper", err);
-    if (taken.keeper == NULL || !open_keeper(run, slot_snapshot, &taken, err)) {
+    if (taken.keeper == NULL || !open_keeper(run, wait, slot_snapshot, &taken, err)) {
         conn_close(taken.keeper);
         return err_wrap(err, "keeping the slot's snapshot");
     }
