@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from rig.load import Load, wait
 from rig.report import Row
 
-TARGET_STALL_MS, TARGET_THROTTLED = 60, 85
+TARGET_STALL_MS, TARGET_THROTTLED = 30, 85
 WARM_UP_S, REST_S = 5, 2
 
 WALTER, NOTHING, REPACK = "walter perform", "without a tool", "pg_repack"
 # walter keeps the old table, pg_repack drops it: so both
 DROP = "walter perform --drop"
 # the aim is about these: the application keeps most of its throughput, the run takes longer
-THROTTLED = ("walter perform --max-rate=16MB", "walter perform --nice=80")
+THROTTLED = ("walter perform --max-rate=16MB", "walter perform --nice=80",
+             "walter perform --max-rate=16MB --snapshot-max-age=3")
 
 
 @dataclass

@@ -519,6 +519,7 @@ catalog_plan_freely(Conn *conn, Err *err)
 bool
 catalog_read_digest(Conn *conn, uint32_t oid, char **digest, Err *err)
 {
+    query_remember(conn, SQL_DIGEST);
     return read_text(conn, SQL_DIGEST, oid, "definition", digest, err);
 }
 

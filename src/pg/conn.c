@@ -49,7 +49,6 @@ static const struct {
     {"jit", "off", false},
     /* it decides what an xml value may be that is read, in binary, too */
     {"xmloption", "content", false},
-    {"log_min_duration_statement", NULL, false}, /* superusers only; left alone */
     {"datestyle", "ISO, MDY", true},
     {"intervalstyle", "postgres", true},
     {"timezone", "UTC", true},
@@ -314,17 +313,16 @@ build_pin_query(Buf *sql, ConnKind kind)
 
     buf_add_text(sql, "select pg_catalog.set_config(p.name, p.value, false) from (values ");
     for (size_t i = 0; i < sizeof PINS / sizeof PINS[0]; i++) {
-        if (PINS[i].value == NULL || (kind == CONN_EXPRESSIONS && PINS[i].text))
+        if (kind == CONN_EXPRESSIONS && PINS[i].text)
             continue;
         if (!first)
             buf_add_text(sql, ", ");
         sql_add(sql, "(%L, %L)", PINS[i].name, PINS[i].value);
         first = false;
     }
-    buf_add_text(sql, ") p (name, value) join pg_catalog.pg_settings s"
-                      " on pg_catalog.lower(s.name) = p.name and s.context in ('user', 'superuser')"
-                      " where s.context = 'user' or (select rolsuper from pg_catalog.pg_roles"
-                      " where rolname = current_user)");
+    /* every role may set them; not from pg_settings, which computes all there are */
+    buf_add_text(sql, ") p (name, value)"
+                      " where pg_catalog.current_setting(p.name, true) is not null");
 }
 
 /* What text means to the role, in output that every setting reads alike. */
@@ -351,7 +349,6 @@ remember_role_settings(Conn *conn, Err *err)
     BUF_AUTO(inputs);
     AUTO(Rows) *rows = NULL;
 
-    /* not from pg_settings, which computes all there are, at each connection */
     buf_add_text(&sql, "select name, pg_catalog.current_setting(name)"
                        "  from (values ('search_path')");
     for (size_t i = 0; i < sizeof PINS / sizeof PINS[0]; i++)

@@ -75,6 +75,12 @@ bool query_explain_end(Conn *conn, Err *err);
 /* Roll back whatever transaction is open, ignoring errors (the connection may be gone). */
 void query_rollback(Conn *conn);
 
+/*
+ * The statement will run more than once on this session: prepare it the first time already, and not
+ * only when it comes again.
+ */
+void query_remember(Conn *conn, const char *sql);
+
 /* The line at which the last COPY IN of the session failed, counted from 1; 0 when unknown. */
 int64_t query_copy_line(const Conn *conn);
 
