@@ -91,6 +91,13 @@ def _create_roles(server):
                 conn.execute(f"create role {name} login {options}")
 
 
+def grant(server, *rights):
+    """Give the role rights that a test's own statements take for granted."""
+    with server.connect() as conn:
+        for right in rights:
+            conn.execute(f"grant {right} to {ROLE}")
+
+
 def drop_roles(server):
     """Leave a server that is not ours as it was."""
     with server.connect() as conn:
