@@ -11,7 +11,7 @@ ROLE = "test_owner"
 # Does what that role may not.  Not the first superuser: what that one owns, cannot be handed over.
 HELPER = "test_helper"
 # Of these an ordinary role sees less, and a test looks at them to know how far a run is.
-WATCHED = re.compile(r"\bpg_stat_(activity|replication)\b")
+WATCHED = re.compile(r"\bpg_stat_(activity|replication|progress_\w+)\b")
 # What is another's to grant is no error, but a warning.
 NOT_GRANTED = ("01006", "01007")
 GRANTS = re.compile(r"\s*(grant|revoke)\b[^;]*(;\s*(grant|revoke)\b[^;]*)*;?\s*$", re.IGNORECASE)
@@ -42,6 +42,10 @@ class OrdinaryDatabase(Database):
         super().__init__(database.server, database.name, ROLE, database)
         self._helper = database.as_user(HELPER)
         self._warnings = []
+
+    @property
+    def superuser(self):
+        return self._helper
 
     @classmethod
     def create(cls, server, prefix="t", options=""):
