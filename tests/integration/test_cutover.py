@@ -136,7 +136,7 @@ def test_autovacuum_gives_way(new_server, new_db, walter, ordinary):
                "       autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);"
                "insert into t select i, i, 'x' from generate_series(1, 3000) i;"
                f"alter table t owner to {runner.db.user}")
-    with held_copy(runner, ALTER, superuser=db.superuser) as run:
+    with held_copy(runner, ALTER, superuser=db) as run:
         db.execute("update t set n = n + 1")
         wait_until(lambda: db.query_one("select count(*) from pg_stat_progress_vacuum"
                                         " where relid = 't'::regclass"), "autovacuum at work")
