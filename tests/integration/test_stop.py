@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from support.hold import wait_for_waiter
 from support.load import TwinLoad, assert_same
 from support.phases import ALTER, PHASES, held_in
 from support.traces import assert_finished, assert_removed, assert_untouched, traces
@@ -108,6 +109,7 @@ def test_stop_after_the_swap(db, walter):
     holder = db.superuser.connect()
     holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
     run.wait_for_log("swapped, lock held")
+    wait_for_waiter(db, "pg_publication")
     run.interrupt()
     holder.close()
     result = run.finish(check=0)
