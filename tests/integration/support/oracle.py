@@ -283,9 +283,10 @@ class Oracle:
         pair = [db.superuser if case.user else db for db in (self.plain, self.online)]
         for db in pair:
             if case.after:
-                # a session of its own, without cached numbers of sequences
-                with db.connect() as conn:
-                    conn.execute(case.after)
+                # in a session of its own, without cached numbers of sequences
+                db.close()
+                db.execute(case.after)
+                db.close()
             for query in case.holds:
                 assert db.query_one(query) is True, f"{db.name}: {query}"
         plain, online = (describe(db, case.positions) for db in pair)

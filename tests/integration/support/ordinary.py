@@ -81,9 +81,12 @@ class OrdinaryDatabase(Database):
             pass    # such as an event trigger, which must be a superuser's
         return cursor
 
+    def close(self):
+        super().close()
+        self._helper.close()
+
     def drop(self):
         self.close()
-        self._helper.close()
         return self.parent.drop()
 
 
