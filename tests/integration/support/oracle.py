@@ -169,7 +169,8 @@ def make_roles(server):
 
 def rights(server):
     """What an ordinary role needs to do with them what cases do."""
-    return [OWNER] + (["create on tablespace " + TABLESPACE] if server.version >= 150000 else [])
+    spaces = [f"create on tablespace {TABLESPACE}"] if server.version >= 150000 else []
+    return [OWNER, READER, WRITER, *spaces]
 
 
 def drop_roles(server):
@@ -343,7 +344,8 @@ def set_up(db, case):
         values = value if isinstance(value, list) else [value]
         db.execute(sql.SQL("alter role {} in database {} set {} to {}").format(
             user, name, sql.Identifier(setting), sql.SQL(", ").join(map(sql.Literal, values))))
-    db.execute(case.setup)
+    for transaction in case.setup.split(";commit;"):
+        db.execute(transaction)
 
 
 @contextmanager
