@@ -250,6 +250,9 @@ read_role(Migration *run, Err *err)
                    NULL, &rows, err))
         return false;
     run->is_superuser = rows_bool(rows, 0, 0);
+    /* whoever goes on in new connections has said so */
+    if (run->lost_us != 0)
+        return true;
     if (!run->is_superuser && !rows_bool(rows, 0, 1))
         log_info(
             "what other roles' sessions do is hidden from role %s; to see it where they are in "
