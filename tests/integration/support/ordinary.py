@@ -52,6 +52,7 @@ class OrdinaryDatabase(Database):
         database = Database.create(server, prefix, options)
         _create_roles(server)
         database.grant_create(ROLE)
+        database.close()
         return cls(database)
 
     def connect(self, **options):
