@@ -213,22 +213,24 @@ open_stream(Migration *run, Conn *conn, Err *err)
 bool
 capture_check_asynchronous(Migration *run, Err *err)
 {
+    /* an ordinary role is not shown the state, not even of its own sessions */
+    static const char SQL[] =
+        "select pg_catalog.format(' (sync_state \"%s\")', sync_state), sync_state is null"
+        "  from pg_catalog.pg_stat_replication where pid = $1"
+        "   and case when sync_state is not null then sync_state <> 'async'"
+        "         else pg_catalog.current_setting('synchronous_standby_names') ~ '\\*' end";
     AUTO(Text) *pid = mem_format("%d", run->stream == NULL ? 0 : stream_pid(run->stream));
     AUTO(Rows) *rows = NULL;
 
-    if (!query_run(run->control,
-                   "select sync_state from pg_catalog.pg_stat_replication where pid = $1",
-                   (const char *const[]){pid, NULL}, &rows, err))
+    if (!query_run(run->control, SQL, (const char *const[]){pid, NULL}, &rows, err))
         return false;
-    if (rows_count(rows) == 1 && rows_text(rows, 0, 0) != NULL &&
-        strcmp(rows_text(rows, 0, 0), "async") != 0) {
-        err_set(err, ERR_REFUSED,
-                "synchronous_standby_names makes this tool a synchronous standby "
-                "(sync_state \"%s\"), and every commit would wait for it",
-                rows_text(rows, 0, 0));
-        return err_hint(err, "Name the standbys in synchronous_standby_names instead of '*'.");
-    }
-    return true;
+    if (rows_count(rows) == 0)
+        return true;
+    err_set(err, ERR_REFUSED,
+            "synchronous_standby_names makes this tool a synchronous standby%s, and every commit "
+            "would wait for it",
+            rows_bool(rows, 0, 1) ? "" : rows_text(rows, 0, 0));
+    return err_hint(err, "Name the standbys in synchronous_standby_names instead of '*'.");
 }
 
 /* From here on changes are received.  `conn` is taken. */

@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 #include "pg/dependents.h"
+#include "pg/tree.h"
 #include "pg/version.h"
 #include "phase/identity.h"
 
@@ -181,6 +182,32 @@ const Check CHECKS_TABLE[] = {
      "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
      " where c.oid = $1 and not pg_catalog.has_database_privilege(o.oid,"
      "         pg_catalog.current_database(), 'temporary')" UNUSED},
+    /* indexes of tables are built as their owner, who makes all else of them, too, unless we are a
+     * superuser; matviews are made by whoever has connected */
+    {"tablespace", WITH_DEPENDENTS
+     ", tables as ("
+     "  select t.oid, true as owned from " TREE_OIDS " t"
+     "  union all select n.objid, false from renewed n join ids i on n.classid = i.rel"
+     "   where n.objid <> $1"
+     "), made as ("
+     "  select oid, owned from tables union all select x.indexrelid, t.owned"
+     "    from tables t join pg_catalog.pg_index x on x.indrelid = t.oid"
+     "), creations as ("
+     "  select s.oid as space, s.spcname, c.oid, case when m.owned and (not me.rolsuper"
+     "           or c.relkind = 'i') then o.relowner else me.oid end as role"
+     "    from made m join pg_catalog.pg_class c on c.oid = m.oid"
+     "    join pg_catalog.pg_tablespace s on s.oid = c.reltablespace"
+     "    join pg_catalog.pg_class o on o.oid = $1"
+     "    join pg_catalog.pg_roles me on me.rolname = current_user"
+     ")"
+     "select pg_catalog.format('role %I may not create in tablespace %I, where %s%s', r.rolname,"
+     "         c.spcname, (pg_catalog.array_agg(c.oid order by c.oid))[1]::pg_catalog.regclass,"
+     "         case pg_catalog.count(*) when 1 then ' is' else pg_catalog.format("
+     "           ' and %s more of what is made anew are', pg_catalog.count(*) - 1) end),"
+     "       pg_catalog.format('GRANT CREATE ON TABLESPACE %I TO %I;', c.spcname, r.rolname)"
+     "  from creations c join pg_catalog.pg_roles r on r.oid = c.role"
+     " where not pg_catalog.has_tablespace_privilege(c.role, c.space, 'create')" UNUSED
+     " group by c.spcname, r.rolname order by 1"},
     {"identity",
      "select case when c.relreplident = 'n' then pg_catalog.format('%s has REPLICA IDENTITY "
      "NOTHING:"
@@ -545,6 +572,18 @@ const Check CHECKS_TABLE[] = {
      "             g.tgfoid::pg_catalog.regprocedure, current_user)"
      "     where not pg_catalog.has_function_privilege(g.tgfoid, 'execute')) o (why, cure)"
      " where g.tgconstrrelid = $1 and g.tgrelid <> $1 and not g.tgisinternal" UNUSED},
+    {"trigger_state",
+     "select distinct pg_catalog.format('the triggers behind constraint %I of %s are not enabled as"
+     " usual, which only a superuser can repeat', k.conname, g.tgrelid::pg_catalog.regclass),"
+     "       'Connect as a superuser, or let one enable them.'"
+     "  from pg_catalog.pg_trigger g join pg_catalog.pg_constraint k on k.oid = g.tgconstraint"
+     " where g.tgrelid in " TREE_OIDS " and g.tgisinternal and g.tgenabled <> 'O'"
+     /* not of what the server derives from another key for a partition at its other end */
+     "   and (k.contype <> 'f' or k.conparentid = 0 or (k.conrelid = g.tgrelid and exists ("
+     "     select from pg_catalog.pg_constraint p where p.oid = k.conparentid"
+     "        and p.conrelid <> k.conrelid)))"
+     "   and not (select rolsuper from pg_catalog.pg_roles where rolname = current_user)" UNUSED
+     " order by 1"},
     {"security_label", WITH_DEPENDENTS
      "select pg_catalog.format('the row type %s has a security label (%s), which is not carried"
      " over', n.objid::pg_catalog.regtype, l.provider),"

@@ -170,12 +170,11 @@ finish(Migration *run, Err *err)
 
     /* first what costs the server something, then what may take long */
     loop_shield(run->loop);
-    ok = remove_machinery(run, err);
+    /* after that tables are read */
+    ok = remove_machinery(run, err) && catalog_plan_freely(run->control, err);
     loop_unshield(run->loop);
     FAULT_POINT("finish.machinery_removed");
-    /* from here on tables are read */
-    return ok && catalog_plan_freely(run->control, err) && refresh_matviews(run, err) &&
-           drop_old_table(run, err) && validate(run, err);
+    return ok && refresh_matviews(run, err) && drop_old_table(run, err) && validate(run, err);
 }
 
 /* The swap is done, so what went wrong is wrong with the rest. */

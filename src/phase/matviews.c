@@ -13,8 +13,8 @@
 
 /*
  * Everything on matview $1, for its successor: what stands before the query; how columns are stored
- * and whose it is, for $2 (quoted) while it is empty; whether it is populated; and whether its owner
- * may read the original $3 and needs to be let to the shadow for that.
+ * and whose it is, for $2 (quoted) while it is empty; whether it is populated; whether its owner
+ * is another than that of the original $3, may see less than all of it, may read anything of it.
  */
 static const char SQL_MATVIEW[] =
     "select coalesce(' using ' || pg_catalog.quote_ident(am.amname), '')"
@@ -39,13 +39,12 @@ static const char SQL_MATVIEW[] =
     "           from pg_catalog.pg_attribute a join pg_catalog.pg_type ty on ty.oid = a.atttypid"
     "          where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),"
     "         pg_catalog.format('alter materialized view %s owner to %I', $2, o.rolname)),"
-    "       c.relispopulated, o.rolname,"
-    "       c.relowner <> t.relowner and pg_catalog.has_any_column_privilege(c.relowner, t.oid,"
-    "         'select'),"
+    "       c.relispopulated, o.rolname, c.relowner <> t.relowner,"
     "       c.relowner <> t.relowner and not (o.rolsuper or (o.rolbypassrls or not "
     "t.relrowsecurity)"
     "         and (pg_catalog.has_table_privilege(c.relowner, t.oid, 'select')"
-    "           or not pg_catalog.has_any_column_privilege(c.relowner, t.oid, 'select')))"
+    "           or not pg_catalog.has_any_column_privilege(c.relowner, t.oid, 'select'))),"
+    "       pg_catalog.has_any_column_privilege(c.relowner, t.oid, 'select')"
     "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
     "  join pg_catalog.pg_class t on t.oid = $3::pg_catalog.oid"
     "  left join pg_catalog.pg_am am on am.oid = c.relam"
@@ -208,14 +207,20 @@ add_grants(Migration *run, Conn *conn, const Successor *successor, Err *err)
     return true;
 }
 
-/* The owner reads the shadow as he reads the original, with his own rights. */
+/*
+ * The owner reads the shadow as he reads the original, with his own rights.  He is given no matview
+ * where he may not create.
+ */
 static void
-admit_owner(Migration *run, const char *owner, SqlList *list)
+admit_owner(Migration *run, const char *owner, bool reads, SqlList *list)
 {
-    AUTO(Text) *sql = sql_build("grant usage, create on schema %I to %I; grant select on %S to %I",
-                                run->names.shadow_schema, owner, run->shadow_qualified, owner);
+    AUTO(Text) *enter =
+        sql_build("grant usage, create on schema %I to %I", run->names.shadow_schema, owner);
+    AUTO(Text) *read = sql_build("grant select on %S to %I", run->shadow_qualified, owner);
 
-    sql_list_add(run, list, sql);
+    sql_list_add(run, list, enter);
+    if (reads)
+        sql_list_add(run, list, read);
 }
 
 /* All the statements that make it, in `list`. */
@@ -241,7 +246,7 @@ add_creation(Migration *run, Conn *conn, const Successor *successor, SqlList *li
     create = sql_build("create materialized view %S%S as %S with no data", successor->place,
                        rows_text(rows, 0, 0), successor->query);
     if (successor->populate && rows_bool(rows, 0, 4))
-        admit_owner(run, rows_text(rows, 0, 3), list);
+        admit_owner(run, rows_text(rows, 0, 3), rows_bool(rows, 0, 6), list);
     sql_list_add(run, list, create);
     sql_list_add(run, list, rows_text(rows, 0, 1));
     if (successor->populate)

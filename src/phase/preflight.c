@@ -135,15 +135,20 @@ static bool
 check_usage(const Migration *run, Err *err)
 {
     static const char SQL[] =
-        "select pg_catalog.format('role %I may not use schema %I, where the table is',"
-        "         current_user, n.nspname),"
-        "       pg_catalog.concat_ws(' ',"
+        "select case c.relpersistence"
+        "         when 't' then pg_catalog.format('%I.%I is temporary and leaves nothing in the WAL"
+        " to follow', n.nspname, c.relname)"
+        "         else pg_catalog.format('role %I may not use schema %I, where the table is',"
+        "           current_user, n.nspname) end,"
+        "       case c.relpersistence"
+        "         when 't' then 'Use plain ALTER TABLE in the session that has it.'"
+        "         else pg_catalog.concat_ws(' ',"
         "         case when not pg_catalog.has_schema_privilege(o.oid, n.oid, 'usage')"
         "              then pg_catalog.format('GRANT USAGE ON SCHEMA %I TO %I;', n.nspname,"
         "                o.rolname) end,"
         "         case when not pg_catalog.pg_has_role(o.oid, 'usage')"
         "              then pg_catalog.format('Connect as %I, or GRANT %I TO %I;', o.rolname,"
-        "                o.rolname, current_user) end)"
+        "                o.rolname, current_user) end) end"
         "  from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace"
         "  join pg_catalog.pg_roles o on o.oid = c.relowner"
         " where n.nspname = $1 and c.relname = $2 and c.relkind in ('r', 'p')"
@@ -245,6 +250,9 @@ read_role(Migration *run, Err *err)
                    NULL, &rows, err))
         return false;
     run->is_superuser = rows_bool(rows, 0, 0);
+    /* whoever goes on in new connections has said so */
+    if (run->lost_us != 0)
+        return true;
     if (!run->is_superuser && !rows_bool(rows, 0, 1))
         log_info(
             "what other roles' sessions do is hidden from role %s; to see it where they are in "

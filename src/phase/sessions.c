@@ -18,6 +18,8 @@ enum { BLOCKERS_SHOWN = 5 };
 #define SQL_DESCRIBED                                                                              \
     "select b.pid, pg_catalog.format('pid %s, %s', b.pid, case"                                    \
     "         when a.pid is null then 'already gone'"                                              \
+    "         when a.usename is null and a.backend_type is null then 'autovacuum, or another"      \
+    " process in the background'"                                                                  \
     "         when a.usename is null then pg_catalog.format('%s: %s', a.backend_type,"             \
     "           pg_catalog.left(a.query, 80))"                                                     \
     "         when a.xact_start is null then pg_catalog.format('user %s, doing what this role may" \
@@ -87,6 +89,8 @@ static const char SQL_OLD_SNAPSHOTS[] =
     "           extract(epoch from pg_catalog.clock_timestamp() - xact_start))) end)"
     "  from pg_catalog.pg_stat_activity"
     " where datname = pg_catalog.current_database() and backend_xmin is not null"
+    /* autovacuum has no user; the type of other roles' sessions is not shown to everybody */
+    "   and usesysid is not null"
     "   and pid <> pg_catalog.pg_backend_pid() and application_name not like 'walter: %'"
     "   and coalesce(backend_type, 'client backend') = 'client backend'"
     /* one from before the end of the copy would find the table empty, whatever it is */

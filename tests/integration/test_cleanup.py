@@ -70,7 +70,7 @@ def test_killed_after_the_swap(db, walter):
     db.execute(TABLE)
     run = walter.start_perform(ALTER)
     run.wait_for_log("building")
-    holder = db.connect()
+    holder = db.superuser.connect()
     holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
     run.wait_for_log("swapped, lock held")
     run.kill()

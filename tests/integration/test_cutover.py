@@ -125,14 +125,18 @@ def test_reader_in_the_way_costs_the_others_a_pulse(db, walter, kind, record_pro
     assert_finished(db)
 
 
-def test_autovacuum_gives_way(new_server, new_db, walter):
+@pytest.mark.parametrize("ordinary", [False, True])
+def test_autovacuum_gives_way(new_server, new_db, walter, ordinary):
+    """Not even a role that may not see what it is waits for the end of it."""
     own = new_server(settings={"autovacuum_naptime": "1s"}, fast=True)
     db = walter.db = new_db(own)
+    runner = walter.as_user(db.create_owner()) if ordinary else walter
     db.execute("create table t (id int primary key, n int, filler char(500))"
                " with (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,"
                "       autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1);"
-               "insert into t select i, i, 'x' from generate_series(1, 3000) i")
-    with held_copy(walter, ALTER) as run:
+               "insert into t select i, i, 'x' from generate_series(1, 3000) i;"
+               f"alter table t owner to {runner.db.user}")
+    with held_copy(runner, ALTER, superuser=db) as run:
         db.execute("update t set n = n + 1")
         wait_until(lambda: db.query_one("select count(*) from pg_stat_progress_vacuum"
                                         " where relid = 't'::regclass"), "autovacuum at work")
@@ -279,7 +283,7 @@ def test_prepared_transaction_is_named(db, walter):
         with db.connect(autocommit=False) as conn:
             conn.execute("update t set n = 0 where id = 1")
             conn.execute("prepare transaction 'forgotten'")
-    run.wait_for_log("in the way of the lock: prepared transaction 'forgotten', owner postgres, "
+    run.wait_for_log(f"in the way of the lock: prepared transaction 'forgotten', owner {db.user}, "
                      "since .*; only COMMIT PREPARED or ROLLBACK PREPARED ends it")
     db.execute("commit prepared 'forgotten'")
     run.finish()

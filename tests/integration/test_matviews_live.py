@@ -132,6 +132,7 @@ def test_stopped_while_it_is_populated(db, walter, end):
 
 def test_owner_of_a_matview_reads_with_his_own_rights_only(db, walter):
     other = db.create_role()
+    db.execute(f"grant {other.user} to {db.user}")
     db.execute(TABLE + f"grant usage, create on schema public to {other.user};"
                "create materialized view theirs as select id from t;"
                f"alter materialized view theirs owner to {other.user}")

@@ -164,6 +164,7 @@ def test_names(oracle, roles):
     oracle.check(case_of(kind, owner))
 
 
+@pytest.mark.superuser("alters what belongs to another role")
 @pytest.mark.parametrize("roles", ["quotes", "cut off in the middle of a character"], indirect=True)
 def test_names_for_a_superuser(oracle, roles):
     kind, _ = roles

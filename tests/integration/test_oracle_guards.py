@@ -59,7 +59,7 @@ SECURITY = [
     Case("forced, but not enabled", ROWS + f"alter table t owner to {OWNER};"
          "alter table t force row level security", ALTER, CHANGES),
     Case("forced on the table of a superuser", POLICIES + "alter table t force row level security",
-         ALTER, CHANGES),
+         ALTER, CHANGES, superuser="nobody else may read such a table of his own"),
     Case("enabled by the statement", POLICIES.replace("enable row", "disable row"),
          "alter table t enable row level security, force row level security", CHANGES),
     Case("disabled by the statement", POLICIES, "alter table t disable row level security", CHANGES),

@@ -259,9 +259,11 @@ def test_standby_that_is_dead(lab, walter, phase):
         assert ordeal.end().code == 0
 
 
-def test_everybody_is_a_standby(lab, walter):
+@pytest.mark.parametrize("ordinary", [False, True])
+def test_everybody_is_a_standby(lab, walter, ordinary):
     """Commits would wait for what we confirm, which is nothing while the table is copied."""
-    with Ordeal(lab.db, walter, "copy") as ordeal:
+    db = lab.db.create_owner() if ordinary else lab.db
+    with Ordeal(db, walter.as_user(db), "copy", superuser=lab.db) as ordeal:
         lab.set(synchronous_standby_names="*")
         result = ordeal.run.finish(60, check=2)
         lab.reset()
@@ -318,6 +320,7 @@ def test_every_timeout_is_a_second(lab, walter):
     """Each phase takes longer than that, and none of it ends a session of ours."""
     db = lab.db
     owner = db.create_owner()
+    db.execute(f"grant {owner.user} to {db.user}")      # for the load
     known = [name for (name,) in db.query("select name from pg_settings")]
     for name in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout",
                  "idle_session_timeout", "transaction_timeout"):

@@ -111,7 +111,7 @@ def test_what_else_is_in_the_stream(db, walter, plugin):
                        " update t set n = 2 where id = 1;"
                        "alter table other add c int; update other set c = 5; truncate other;"
                        "select pg_logical_emit_message(true, 'x', '{\"action\":\"I\"}'); commit")
-            with db.connect() as conn:
+            with db.superuser.connect() as conn:
                 conn.execute("select pg_replication_origin_session_setup(%s)", [origin])
                 conn.execute("update t set n = 3 where id = 2")
                 conn.execute("insert into other values (2, 2, 2)")

@@ -90,3 +90,14 @@ def test_sessions_ended_in_the_copy(db, walter, new_db, server, purpose):
         run.interrupt()
         run.finish(check=7)
     walter.run("abort", "--yes")
+
+
+def test_what_the_role_may_not_see_is_said_once(db, owner, walter, new_db, server):
+    with held_in("copy", walter.as_user(owner), new_db(server), superuser=db) as run:
+        db.execute("select pg_terminate_backend(pid) from pg_stat_activity"
+                   " where application_name ~ '^walter: ([0-9a-f]+ )?control$'")
+        run.wait_for_log("going on with run")
+        run.interrupt()
+        result = run.finish(check=7)
+    assert result.stderr.count("GRANT pg_read_all_stats TO") == 1
+    walter.as_user(owner).run("abort", "--yes")

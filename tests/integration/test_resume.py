@@ -342,7 +342,7 @@ def test_after_the_swap(db, walter):
                "create table t (id int primary key, n int references p); insert into t values (1, 1)")
     run = walter.start_perform("alter table t add x int")
     run.wait_for_log("building")
-    holder = db.connect()
+    holder = db.superuser.connect()
     holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
     run.wait_for_log("swapped, lock held")
     run.kill()

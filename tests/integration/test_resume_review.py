@@ -49,7 +49,7 @@ def test_lost_after_the_swap_does_not_alter_again(db, walter):
     db.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
     run = walter.start_perform("alter table t alter n type bigint using n * 2", "--drop")
     run.wait_for_log("building")
-    holder = db.connect()
+    holder = db.superuser.connect()
     holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
     run.wait_for_log("swapped, lock held")
     old = db.query_one("select oid::regclass::text from pg_class where relname = 't' and"

@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from support.oracle import (CHANGES, OWNER, READER, ROWS, TABLESPACE, WRITER, Case, describe, named,
-                            new_oracle, oracle_databases, oracle_server, oracle_walter)
+from support.oracle import (CHANGES, INNER, OWNER, READER, ROWS, TABLESPACE, WRITER, Case, describe,
+                            named, new_oracle, oracle_databases, oracle_server, oracle_walter)
 
 __all__ = ["new_oracle", "oracle_databases", "oracle_server", "oracle_walter"]   # fixtures
 
@@ -429,9 +429,10 @@ OPTIONS = [
          """alter table t disable trigger one; alter table t enable always trigger two;
          alter table t enable replica trigger three"""),
     Case("disable trigger user", ROWS + TRIGGERS, "alter table t disable trigger user"),
-    Case("disable trigger all", ROWS + TRIGGERS, "alter table t disable trigger all"),
+    Case("disable trigger all", ROWS + TRIGGERS, "alter table t disable trigger all",
+         superuser=INNER),
     Case("enable trigger all", ROWS + TRIGGERS + "alter table t disable trigger all",
-         "alter table t enable trigger all"),
+         "alter table t enable trigger all", superuser=INNER),
     Case("row level security", ROWS,
          "alter table t enable row level security, force row level security", CHANGES),
     Case("owner", ROWS + f"alter table t add s serial; grant select on t to {READER};",

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from support.hold import wait_for_waiter
 from support.load import TwinLoad, assert_same
 from support.phases import ALTER, PHASES, held_in
 from support.traces import assert_finished, assert_removed, assert_untouched, traces
@@ -105,9 +106,10 @@ def test_stop_after_the_swap(db, walter):
     run = walter.start_perform("alter table t add x int")
     run.wait_for_log("building")
     # cleaning up waits for this, and with it everything that comes after the swap
-    holder = db.connect()
+    holder = db.superuser.connect()
     holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
     run.wait_for_log("swapped, lock held")
+    wait_for_waiter(db, "pg_publication")
     run.interrupt()
     holder.close()
     result = run.finish(check=0)
@@ -156,7 +158,7 @@ def test_second_signal_after_the_swap(db, walter):
     db.execute("create table t (id int primary key, n int)")
     run = walter.start_perform("alter table t add x int")
     run.wait_for_log("building")
-    holder = db.connect()
+    holder = db.superuser.connect()
     holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
     run.wait_for_log("swapped, lock held")
 
@@ -177,7 +179,7 @@ def test_second_signal_after_the_swap(db, walter):
 def test_second_signal_ends_it_at_once(db, other, walter):
     with held_in("slot", walter, other) as run:
         # no publication can be dropped: the clean-up hangs
-        holder = db.connect()
+        holder = db.superuser.connect()
         holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
         run.interrupt()
         run.wait_for_log("removing what the run has made")

@@ -246,6 +246,7 @@ HOSTILE = {
 
 def hostile_owner(db):
     owner = db.create_owner()
+    db.execute(f"grant {owner.user} to {db.user}")      # who changes its tables
     known = [name for (name,) in db.query("select lower(name) from pg_settings")]
     for name, value in HOSTILE.items():
         if name in known:
@@ -613,7 +614,7 @@ def test_the_server_hears_from_us_while_we_wait_and_work(db, walter):
         db.execute("update t set n = -n")
 
         def watch():
-            with db.connect() as conn:
+            with db.superuser.connect() as conn:
                 while run.is_running:
                     row = conn.execute("select extract(epoch from clock_timestamp() - reply_time)"
                                        f" from {SENDER}").fetchone()

@@ -24,7 +24,7 @@ def held_after_the_swap(db, walter, *args):
     """Inside, a run has swapped and can go no further."""
     run = walter.start_perform(ALTER, *args)
     run.wait_for_log("building")
-    holder = db.connect()
+    holder = db.superuser.connect()
     holder.execute("begin; lock table pg_catalog.pg_publication in share mode")
     try:
         run.wait_for_log("swapped, lock held")

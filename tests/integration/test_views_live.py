@@ -76,6 +76,7 @@ def test_old_table_can_be_dropped_and_nothing_reads_it(db, walter):
 
 def test_owner_of_a_view_reads_with_his_own_rights_only(db, walter):
     other = db.create_role()
+    db.execute(f"grant {other.user} to {db.user}")
     db.execute(TABLE + "create view v as select id from t; create view w as select n from t;"
                f"grant usage on schema public to {other.user};"
                f"alter view v owner to {other.user}; grant select (id) on t to {other.user};"

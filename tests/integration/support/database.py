@@ -81,6 +81,11 @@ class Database:
         """The same database seen by another role."""
         return Database(self.server, self.name, user, self.parent or self)
 
+    @property
+    def superuser(self):
+        """The same database seen by a superuser, for what a test does to the server."""
+        return self.parent or self
+
     def create_role(self, options="login"):
         """A new role, dropped with the database.  Returns the database as this role sees it."""
         name = f"r_{uuid.uuid4().hex[:10]}"

@@ -27,7 +27,7 @@ def wait_for_shadow_waiter(db, shadow, timeout=PATIENCE_S):
 @contextmanager
 def _held_by_lock(walter, alter, args, mode, superuser):
     """Start a run that meets a lock on its shadow; inside, it waits for that lock."""
-    db = superuser or walter.db
+    db = superuser.superuser if superuser else walter.db
     writer = db.connect(autocommit=False)
     holder = db.connect(autocommit=False)
     # the slot waits for every transaction that has an xid, long enough to lock the shadow
@@ -63,7 +63,8 @@ def held_build(walter, alter, *args, superuser=None):
 @contextmanager
 def _held_by_reader(walter, alter, args, superuser, statements, message):
     """Start a run beside a transaction that keeps it from its cutover; inside, it has said so."""
-    reader = (superuser or walter.db).connect(autocommit=False)
+    db = superuser.superuser if superuser else walter.db
+    reader = db.connect(autocommit=False)
     for statement in statements:
         reader.execute(statement)
     run = walter.start_perform(alter, *args)

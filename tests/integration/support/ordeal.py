@@ -59,7 +59,7 @@ class Ordeal:
         self.phase = phase
         self.args = args
         self.env = env
-        self.superuser = superuser or db
+        self.superuser = superuser.superuser if superuser else db
         if rows:
             create_twins(db)
         if phase in GATES:

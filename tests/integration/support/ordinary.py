@@ -11,7 +11,7 @@ ROLE = "test_owner"
 # Does what that role may not.  Not the first superuser: what that one owns, cannot be handed over.
 HELPER = "test_helper"
 # Of these an ordinary role sees less, and a test looks at them to know how far a run is.
-WATCHED = re.compile(r"\bpg_stat_(activity|replication)\b")
+WATCHED = re.compile(r"\bpg_stat_(activity|replication|progress_\w+)\b")
 # What is another's to grant is no error, but a warning.
 NOT_GRANTED = ("01006", "01007")
 GRANTS = re.compile(r"\s*(grant|revoke)\b[^;]*(;\s*(grant|revoke)\b[^;]*)*;?\s*$", re.IGNORECASE)
@@ -43,11 +43,16 @@ class OrdinaryDatabase(Database):
         self._helper = database.as_user(HELPER)
         self._warnings = []
 
+    @property
+    def superuser(self):
+        return self._helper
+
     @classmethod
     def create(cls, server, prefix="t", options=""):
         database = Database.create(server, prefix, options)
         _create_roles(server)
         database.grant_create(ROLE)
+        database.close()
         return cls(database)
 
     def connect(self, **options):
@@ -77,9 +82,12 @@ class OrdinaryDatabase(Database):
             pass    # such as an event trigger, which must be a superuser's
         return cursor
 
+    def close(self):
+        super().close()
+        self._helper.close()
+
     def drop(self):
         self.close()
-        self._helper.close()
         return self.parent.drop()
 
 
@@ -89,6 +97,13 @@ def _create_roles(server):
         for name, options in ((ROLE, "replication"), (HELPER, "superuser")):
             if not conn.execute("select from pg_roles where rolname = %s", [name]).rowcount:
                 conn.execute(f"create role {name} login {options}")
+
+
+def grant(server, *rights):
+    """Give the role rights that a test's own statements take for granted."""
+    with server.connect() as conn:
+        for right in rights:
+            conn.execute(f"grant {right} to {ROLE}")
 
 
 def drop_roles(server):

@@ -40,7 +40,7 @@ def held_in(phase, walter, other, *args, superuser=None):
 
     `other`: another database of the server.  `superuser`: see hold.held_copy.
     """
-    db = superuser or walter.db
+    db = superuser.superuser if superuser else walter.db
     create_table(walter.db, phase)
     with ExitStack() as stack:
         yield _start(phase, walter, db, other, args, stack)
