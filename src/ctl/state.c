@@ -196,19 +196,20 @@ state_lock_table(Conn *control, uint32_t table_oid, Err *err)
 }
 
 bool
-state_is_locked_by(Conn *control, uint32_t table_oid, int pid, bool *held, Err *err)
+state_end_holder(Conn *control, uint32_t table_oid, int pid, bool *ended, Err *err)
 {
     AUTO(Text) *oid = mem_format("%u", table_oid);
     AUTO(Text) *holder = mem_format("%d", pid);
     AUTO(Rows) *rows = NULL;
 
     if (!query_one(control,
-                   "select exists (select from pg_catalog.pg_locks where locktype = 'advisory'"
+                   "select pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) > 0"
+                   "  from pg_catalog.pg_locks where locktype = 'advisory'"
                    "   and classid = " LOCK_CLASS " and objid = $1::pg_catalog.oid"
-                   "   and objsubid = 2 and granted and pid = $2::integer)",
+                   "   and objsubid = 2 and granted and pid = $2::integer",
                    (const char *const[]){oid, holder, NULL}, &rows, err))
-        return err_wrap(err, "looking for the run's sign of life");
-    *held = rows_bool(rows, 0, 0);
+        return err_wrap(err, "ending the session that has the run's sign of life");
+    *ended = rows_bool(rows, 0, 0);
     return true;
 }
 

@@ -70,8 +70,11 @@ NODISCARD bool state_prepare(Conn *conn, bool *keeps_unfinished, bool *keeps_fac
  */
 NODISCARD bool state_lock_table(Conn *control, uint32_t table_oid, Err *err);
 
-/* Is the session with that server process id the one that holds the lock? */
-NODISCARD bool state_is_locked_by(Conn *control, uint32_t table_oid, int pid, bool *held, Err *err);
+/*
+ * End the session with that server process id, if it is the one that holds the lock.  *ended: it was.
+ * One whose connection is frozen would hold it until the server misses its client.
+ */
+NODISCARD bool state_end_holder(Conn *control, uint32_t table_oid, int pid, bool *ended, Err *err);
 
 /* A new run id that no schema, slot or row uses; in `arena`. */
 NODISCARD bool state_new_run(Conn *control, Arena *arena, const char **run, Err *err);

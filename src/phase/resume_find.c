@@ -200,7 +200,7 @@ end_own(Migration *run, const RunRecord *record, Err *err)
 
     if (run->own_run == NULL || strcmp(run->own_run, record->names.run) != 0)
         return true;
-    return state_is_locked_by(run->control, record->original_oid, run->own_pid, &own, err) &&
+    return state_end_holder(run->control, record->original_oid, run->own_pid, &own, err) &&
            (!own || cleanup_end_sessions(run->control, &record->names, 0, err));
 }
 
