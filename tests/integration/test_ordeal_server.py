@@ -105,16 +105,24 @@ def limit_files(pid, size):
 
 @pytest.fixture
 def small_disk():
-    """A directory with 64 MB, on a file system of its own."""
-    where = tempfile.mkdtemp(prefix="walter-small-disk.")
-    try:
+    """small_disk(server) makes a directory with 64 MB for it, on a file system of its own."""
+    made = []
+
+    def make(server):
+        root = server.description["root"]
+        where = tempfile.mkdtemp(prefix="walter-small-disk.",
+                                 dir=f"{root}/var/lib/walter" if root else None)
         if os.getuid() != 0 or subprocess.run(
                 ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0777", "tmpfs", where],
                 check=False).returncode != 0:
+            os.rmdir(where)
             pytest.skip("a small file system cannot be mounted here")
-        yield where
+        made.append(where)
+        return where
+
+    yield make
+    for where in made:
         subprocess.run(["umount", "--lazy", where], check=True)
-    finally:
         os.rmdir(where)
 
 
@@ -123,10 +131,11 @@ def test_no_room_for_wal(small_disk, new_server, new_db, walter):
     own = new_server(fast=True, settings={"max_wal_size": "32MB"})
     db = walter.db = new_db(own)
     own.halt()
+    where = small_disk(own)
     wal = os.path.join(own.description["data"], "pg_wal")
-    subprocess.run(["cp", "-a", wal, small_disk], check=True)
+    subprocess.run(["cp", "-a", wal, where], check=True)
     subprocess.run(["rm", "-r", wal], check=True)
-    os.symlink(os.path.join(small_disk, "pg_wal"), wal)
+    os.symlink(own.inside(os.path.join(where, "pg_wal")), wal)
     own.resume()
     with Ordeal(db, walter, "copy") as ordeal:
         with pytest.raises(psycopg.Error):
@@ -135,7 +144,7 @@ def test_no_room_for_wal(small_disk, new_server, new_db, walter):
         ordeal.let_go()
         result = ordeal.run.finish(90, check=False)
         assert result.code in (1, 6, 9), str(result)
-        subprocess.run(["mount", "-o", "remount,size=512m", small_disk], check=True)
+        subprocess.run(["mount", "-o", "remount,size=512m", where], check=True)
         bring_up(own)
         ordeal.end((1, 6, 9), allowed=".")
 

@@ -483,9 +483,10 @@ def age_server(server, next_xid):
     if not segment.exists():
         segment.write_bytes(bytes(256 * 1024))
         shutil.chown(segment, *(2 * [data.stat().st_uid]))
-    subprocess.run([*server.program("pg_resetwal"), "-x", str(next_xid), "-D", data], check=True,
-                   stdout=subprocess.DEVNULL, preexec_fn=lambda: os.setuid(data.stat().st_uid),
-                   cwd="/")
+    *root, program = server.program("pg_resetwal")
+    owner = ["setpriv", f"--reuid={data.stat().st_uid}", "--clear-groups"]
+    subprocess.run([*root, *(owner if os.getuid() == 0 else []), program, "-x", str(next_xid),
+                    "-D", server.inside(data)], check=True, stdout=subprocess.DEVNULL, cwd="/")
     server.resume()
     subprocess.run([*server.program("vacuumdb"), "--all", "--freeze", "--quiet"], check=True,
                    env={**os.environ, **server.env()})

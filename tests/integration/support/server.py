@@ -79,6 +79,10 @@ class Server:
         root = self.description.get("root")
         return (["chroot", root] if root else []) + [f"{bindir}/{name}"]
 
+    def inside(self, path):
+        """How the server itself calls a file: one of another major version has a root of its own."""
+        return str(path).removeprefix(self.description.get("root") or "")
+
     def env(self, dbname="postgres", user=None):
         """The PG* variables that lead a client here."""
         return {"PGHOST": self.host, "PGPORT": str(self.port), "PGUSER": user or self.user,
