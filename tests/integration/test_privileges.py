@@ -131,6 +131,8 @@ def test_some_of_everything(server):
         cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
         env={**os.environ, "WALTER_TEST_ROLE": "owner", "WALTER_TEST_PORT": str(server.port),
              "WALTER_TEST_HOST": server.host, "WALTER_TEST_USER": server.user,
+             "WALTER_TEST_BINDIR": server.description.get("bindir", ""),
+             "WALTER_TEST_ROOT": server.description.get("root", ""),
              "WALTER_BIN": str(binary().resolve()), "PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 0, done.stdout
     assert "skipped" not in done.stdout

@@ -75,8 +75,10 @@ class Server:
 
     def program(self, name):
         """How to call a client program (pg_dump, pgbench) of the server's own major version."""
-        bindir = self.description.get("bindir") or "/usr/lib/postgresql/15/bin"
-        root = self.description.get("root")
+        about = self.description or {"bindir": os.environ.get("WALTER_TEST_BINDIR"),
+                                     "root": os.environ.get("WALTER_TEST_ROOT")}
+        bindir = about["bindir"] or "/usr/lib/postgresql/15/bin"
+        root = about["root"]
         return (["chroot", root] if root else []) + [f"{bindir}/{name}"]
 
     def inside(self, path):
