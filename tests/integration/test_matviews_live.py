@@ -70,6 +70,8 @@ def test_afterwards_it_is_refreshed(db, walter):
 
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_functions_in_it_find_what_they_find_in_psql(db, walter, when):
+    if db.server.version >= 170000:
+        pytest.skip("from 17 on they find nothing but what is in pg_catalog, in psql as well")
     db.execute("""create table t (id int primary key); insert into t values (1);
         create table names (id int, name text); insert into names values (1, 'one');
         create function name_of(i int) returns text language plpgsql stable as
