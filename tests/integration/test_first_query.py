@@ -30,8 +30,9 @@ def estimate(db, query):
 def test_index_only_scan(db, walter):
     create_table(db)
     walter.perform("alter table t alter id type bigint")
-    assert db.query_one("select relallvisible = relpages and relpages > 0 from pg_class"
-                        " where oid = 't'::regclass")
+    # from 16 on a table may have some empty pages at its end
+    assert db.query_one("select relallvisible = (select count(distinct (ctid::text::point)[0])"
+                        "  from t) and relpages > 0 from pg_class where oid = 't'::regclass")
     plan = explain(db, "select n, v from t where n = 7", "(analyze, costs off, timing off)")
     assert "Index Only Scan using t_n on t" in plan, plan
     assert "Heap Fetches: 0" in plan, plan

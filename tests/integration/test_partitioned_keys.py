@@ -66,7 +66,8 @@ def test_not_validated_if_so_asked(db, walter):
     result = walter.perform(ALTER, "--skip-foreign-key-validation")
     later = [line.split("later run: ", 1)[1] for line in result.stderr.splitlines()
              if "later run: " in line]
-    assert len(later) == 3
+    # from 18 on the key of all partitions can be one that is not valid
+    assert len(later) == (1 if db.server.version >= 180000 else 3)
     with pytest.raises(psycopg.errors.ForeignKeyViolation):
         db.execute("insert into c values (1, 1000)")
     for statement in later:

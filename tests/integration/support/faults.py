@@ -50,6 +50,8 @@ def loaded(db, key="primary key", actions=None, crashes=False):
     `crashes`: the server does, and the clients are told so.
     """
     db.execute(TABLES.format(rows=ROWS, key=key))
+    if crashes:
+        db.execute("checkpoint")    # these at least are not lost
     with TwinLoad(db, "t", "twin", {"n": "int", "v": "text"}, keys=(1, ROWS),
                   actions=actions) as load:
         load.wait_for(10)
