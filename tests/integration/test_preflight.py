@@ -204,6 +204,8 @@ TABLE_CASES = {
 
 @pytest.mark.parametrize("check", TABLE_CASES)
 def test_table(db, walter, check):
+    if check == "subscription" and db.server.version < 140000:
+        pytest.skip("13 cannot describe a subscription that is made up")
     for setup, alter, objection, cure in TABLE_CASES[check]:
         start_anew(db)
         if setup:
@@ -249,6 +251,9 @@ def test_lock_on_a_table_that_a_view_reads(db, walter):
 def test_dependent_owner_schema(db, owner, walter):
     other = db.create_role()
     owner.execute(PLAIN + "; create function f(r t) returns int language sql as 'select 1'")
+    # before 15 everybody may create there
+    db.execute("revoke create on schema public from public")
+    db.execute(f"grant create on schema public to {owner.user}")
     db.execute(f"grant {other.user} to {owner.user}; alter function f(t) owner to {other.user}")
     refused(walter.as_user(owner), "alter table t add x int",
             r"function public.f\(public.t\) is made anew, and its owner .* may not create in schema",
@@ -795,8 +800,12 @@ def test_server_without_room(new_server, new_db, walter):
     assert_untouched(walter.db)
 
 
-def test_plugin_that_the_server_does_not_allow(new_server, new_db, walter):
+def test_plugin_that_the_server_does_not_allow(server, new_server, new_db, walter):
     """That can only be tried, so by then the run has begun: it is taken back."""
+    with server.connect() as conn:
+        setting, = conn.execute("select current_setting('output_plugin_libraries', true)").fetchone()
+    if setting is None:
+        pytest.skip("this server allows every plugin")
     own = new_server(settings={"output_plugin_libraries": "pgoutput"}, fast=True)
     walter.db = new_db(own)
     walter.db.execute(PLAIN)
