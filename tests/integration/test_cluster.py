@@ -288,12 +288,12 @@ def test_as_an_ordinary_role(tmp_path, server):
     done = run_pytest(tmp_path, """
         import pytest
         def test_a(db, walter):
-            db.execute("create extension pg_walinspect; create table t (id int primary key, n int)")
+            db.execute("create extension pg_buffercache; create table t (id int primary key, n int)")
             walter.perform("alter table t alter n type bigint")
             assert db.query("select distinct rolname, rolsuper from pg_class join pg_roles r"
                             " on r.oid = relowner where relname = 't'") == [(db.user, False)]
             assert db.query_one("select rolsuper from pg_extension join pg_roles r"
-                                " on r.oid = extowner where extname = 'pg_walinspect'") is False
+                                " on r.oid = extowner where extname = 'pg_buffercache'") is False
             with db.connect() as conn, pytest.raises(Exception, match="permission denied"):
                 conn.execute("create role another")
         def test_b(owner): assert False

@@ -552,7 +552,7 @@ REFUSED = {2: [
     Case("default of a wrong value", ROWS, "alter table t add x int default 'many'"),
     Case("default that divides by zero", ROWS, "alter table t add x int default 1 / 0"),
     Case("dependent generated column", ROWS +
-         "alter table t add g int generated always as (n + 1) stored", "alter table t drop n"),
+         "alter table t add generated int generated always as (n + 1) stored", "alter table t drop n"),
     Case("dependent foreign key", ROWS +
          "create table child (t int references t)", "alter table t drop constraint t_pkey"),
     Case("not null of the key", ROWS, "alter table t alter id drop not null"),
