@@ -46,6 +46,8 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_copy_spills_no_slot(db, walter, shape):
     """Every slot of the database decodes the copy, ours too, and none may need the disk for it."""
+    if db.server.version < 140000:
+        pytest.skip("13 does not count what its slots spill")
     definition, rows, memory, jobs, transactions = SHAPES[shape]
     db.execute(f"alter database {db.name} set logical_decoding_work_mem = '{memory}'")
     db.execute(definition)

@@ -11,7 +11,8 @@ NEWER = {
          r"\bcompression\b", r"multirange", r"\bbegin atomic\b",
          # bodies of functions, and not those between quotes
          r"\breturns \w+ (language sql )?return\b",
-         r"create statistics [^;]*\bon [^;]*\([^;]*from", r"detach partition \w+ concurrently"),
+         r"create statistics [^;]*\bon [^;]*\([^;]*from", r"detach partition \w+ concurrently",
+         r"inhdetachpending"),
     15: (r"nulls not distinct", r"on delete set (null|default) \(", r"\btables in schema\b",
          r"publication [^;]*table (only )?[\w.\"]+ (where )?\(", r"security_invoker",
          r"set access method",
