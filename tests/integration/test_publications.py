@@ -5,6 +5,7 @@ from support.hold import held_build, held_copy
 from support.load import TwinLoad, assert_same
 from support.subscriber import Subscriber
 from support.traces import assert_finished, assert_untouched
+from support.versions import skip_unless_understood
 from support.wait import wait_until
 
 TABLE = """
@@ -201,9 +202,10 @@ def test_publication_of_somebody_else(db, owner, walter):
                                     "create publication q for tables in schema public"])
 def test_membership_changed_meanwhile(db, walter, change):
     """What the swap would undo is followed."""
-    db.execute(TABLE + "create publication p for table t")
     read = ("select pubname, tablename, attnames::text[], rowfilter from pg_publication_tables"
             " where pubname !~ '^walter_' order by 1, 2")
+    skip_unless_understood(db.server, change, read)
+    db.execute(TABLE + "create publication p for table t")
     with held_build(walter, "alter table t add constraint positive check (id > 0)") as run:
         db.execute(change)
         expected = db.query(read)

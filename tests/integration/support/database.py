@@ -7,6 +7,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
+from .versions import skip_unless_understood
+
 
 class Database:
     """One database as one role sees it.
@@ -59,7 +61,11 @@ class Database:
     # -- statements ---------------------------------------------------------------------------
 
     def _run(self, statement, params):
-        return self._conn.execute(statement, params)
+        try:
+            return self._conn.execute(statement, params)
+        except psycopg.Error:
+            skip_unless_understood(self.server, str(statement))
+            raise
 
     def execute(self, statement, params=None):
         """Run a statement (several, without params) and return the number of rows it touched."""
