@@ -6,7 +6,6 @@ import signal
 import subprocess
 import time
 
-import psycopg
 import pytest
 
 from support.hold import held_copy

@@ -1,5 +1,4 @@
 """kill -9 at every point that matters, under load: the original is intact, and one command leads out."""
-import os
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -8,6 +7,7 @@ import pytest
 
 from support.faults import (ALTER, BACK, PATIENT, assert_cleaned_up, assert_twins, column_type,
                             faulty, loaded, points, start_until, wait_until_stopped)
+from support.thorough import THOROUGH, some
 from support.traces import assert_finished
 from support.wait import wait_until_dead
 
@@ -150,7 +150,6 @@ CLEANING_UP = ["cleanup.begun", "cleanup.slot_dropped", "cleanup.publication_dro
 every_death = pytest.mark.parametrize("death", BEFORE + AFTER, ids=str)
 # Going on is tried at each point. Cleaning up looks only at what is left, which is the same for most:
 # every third; WALTER_TEST_THOROUGH=1 for all.
-THOROUGH = bool(os.environ.get("WALTER_TEST_THOROUGH"))
 some_deaths = pytest.mark.parametrize("death", (BEFORE + AFTER)[::1 if THOROUGH else 3], ids=str)
 
 
@@ -253,10 +252,10 @@ def test_cleanup_killed_and_perform(db, walter, point):
         assert_cleaned_up(db, True)
 
 
-@pytest.mark.parametrize("point", ["copy.piping:100", "copy.commit_sent", "index.building",
-                                   "apply.uncommitted", "cutover.lock_requested", "cutover.locked",
-                                   "cutover.drained", "swap.uncommitted", "swap.commit_sent",
-                                   "cleanup.slot_dropped"])
+@pytest.mark.parametrize("point", some(
+    ["copy.piping:100", "copy.commit_sent", "index.building", "apply.uncommitted",
+     "cutover.lock_requested", "cutover.locked", "swap.uncommitted", "swap.commit_sent",
+     "cleanup.slot_dropped"], "cutover.drained"))
 def test_frozen(db, walter, point):
     """SIGSTOP: nobody has to wait for a walter that does nothing, and afterwards it goes on."""
     with loaded(db) as load:

@@ -11,9 +11,9 @@ import pytest
 from support.load import TwinLoad, assert_same
 from support.ordeal import ALTER, LOADED, Ordeal, assert_as_promised, create_twins
 from support.server import Server, majors
+from support.thorough import THOROUGH
 from support.wait import wait_for_session, wait_until
 
-THOROUGH = bool(os.environ.get("WALTER_TEST_THOROUGH"))
 
 
 # -- what the run has made ------------------------------------------------------------------------

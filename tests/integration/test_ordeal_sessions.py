@@ -1,5 +1,4 @@
 """Walter's sessions ended, cut off or frozen in each phase, with clients that go on writing."""
-import os
 import threading
 
 import pytest
@@ -7,10 +6,8 @@ import pytest
 from support.ordeal import ALTER, Ordeal, create_twins, assert_as_promised, session_pattern
 from support.load import TwinLoad
 from support.proxy import Proxy
-from support.wait import wait_until
+from support.thorough import THOROUGH
 
-# What keeps the machine busy for long and finds the same: WALTER_TEST_THOROUGH=1.
-THOROUGH = bool(os.environ.get("WALTER_TEST_THOROUGH"))
 
 PAIRS = [("slot", "control"), ("slot", "stream"),
          ("copy", "control"), ("copy", "keeper"), ("copy", "stream"), ("copy", "apply"),

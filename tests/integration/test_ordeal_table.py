@@ -1,15 +1,14 @@
 """What others do to the table in each phase, with clients that go on writing."""
-import os
 import re
 
 import pytest
 
 from support.load import TwinLoad, assert_same
 from support.ordeal import (LOADED, Ordeal, assert_as_promised, create_twins, wait_until_alone)
+from support.thorough import THOROUGH
 from support.traces import assert_removed
 from support.wait import wait_for_queued_lock, wait_until
 
-THOROUGH = bool(os.environ.get("WALTER_TEST_THOROUGH"))
 PHASES = ["copy", "index", "catch-up", "cutover"]
 
 # What ends the run: rows or the definition are not what they were.

@@ -7,6 +7,7 @@ from support.hold import held_build, held_cutover
 from support.load import TwinLoad, assert_same
 from support.server import TOP
 from support.smoke import smoke
+from support.thorough import some
 from support.traces import assert_finished, assert_removed, assert_untouched
 
 ALTER = "alter table t set (fillfactor = 70), alter n set not null, add check (n is not null)"
@@ -38,7 +39,7 @@ def assert_in_place(db):
                         " where inhrelid = 't'::regclass") == "p"
 
 
-@pytest.mark.parametrize("plugin", smoke(["pgoutput", "wal2json"], "pgoutput"))
+@pytest.mark.parametrize("plugin", smoke(some(["pgoutput"], "wal2json"), "pgoutput"))
 def test_rows_move_between_partitions_under_load(db, walter, plugin):
     twins(db)
     load = TwinLoad(db, "p", "q", {"n": "int not null", "v": "toast"}, keys=(1, 9999), clients=3)

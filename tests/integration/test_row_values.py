@@ -106,12 +106,16 @@ def test_in_a_materialized_view(db, walter):
 def test_in_the_statements_of_others(db, walter):
     """Who is in the way is shown with the beginning of his statement, but for its literals."""
     db.execute(TABLE)
-    with db.connect(autocommit=False) as writer:
+    with db.connect(autocommit=False) as writer, db.connect(autocommit=False) as reader:
+        reader.execute("select from t")     # nothing is swapped before he ends
         writer.execute(f"update t set s = '{MARKER}' where id = 7")
         run = walter.start_perform("alter table t alter n type bigint", "-v")
         run.wait_for_log(r"waits for every transaction.*(\n.*)*?update t set s = '\.\.\.'")
         writer.commit()
+        # else the slot would wait for this one as well
+        run.wait_for_log("replication slot .* is consistent")
         writer.execute(f"update t set s = $${MARKER}$$ where id = 7")
+        reader.rollback()
         run.wait_for_log(r"in the way of the lock: .*update t set s = '\.\.\.'")
         writer.commit()
     assert MARKER not in run.finish().stderr

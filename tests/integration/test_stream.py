@@ -17,6 +17,7 @@ from support.hold import (Twins, held_build, held_copy, held_cutover, migrate, w
 from support.load import TwinLoad, assert_same
 from support.reports import COSTS
 from support.smoke import smoke
+from support.thorough import some
 
 PLUGINS = ["pgoutput", "wal2json"]
 
@@ -433,7 +434,7 @@ class Memory:
         return result
 
 
-@pytest.mark.parametrize("plugin, rows", [("pgoutput", 700000), ("wal2json", 200000)])
+@pytest.mark.parametrize("plugin, rows", some([("pgoutput", 700000)], ("wal2json", 200000)))
 def test_a_transaction_of_a_million_rows(db, walter, plugin, rows):
     """One transaction of 10/7 of `rows` changes; wal2json is the slower one."""
     twins = Twins(db, "create table {t} (id int primary key, n int)",
