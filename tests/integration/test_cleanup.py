@@ -12,7 +12,7 @@ from support.hold import held_copy
 from support.load import TwinLoad, assert_same
 from support.phases import ALTER, PHASES, TABLE, held_in
 from support.traces import assert_finished, assert_removed, assert_untouched, traces
-from support.wait import wait_until, wait_until_dead
+from support.wait import wait_until_dead
 
 
 def column_type(db, table="t"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from support.hold import held_build, held_copy, held_gate
-from support.oracle import (CHANGES, OWNER, READER, ROWS, Case, drop_roles, make_roles, named,
+from support.oracle import (CHANGES, OWNER, ROWS, Case, drop_roles, make_roles, named,
                             new_oracle, oracle_databases, oracle_walter)
 from support.packages import unpacked
 from support.server import Server
