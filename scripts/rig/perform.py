@@ -57,9 +57,9 @@ class Perform:
     """`walter perform`, started at once."""
 
     def __init__(self, database, alter, *options):
-        self.env = database.env
+        self._env = database.env
         self.begin = time.time()
-        self.run = Run(binary(), ["perform", "-v", "--yes", "-a", alter, *options], database.env)
+        self.run = Run(binary(), ["perform", "-v", "--yes", "-a", alter, *options], self._env)
         self._peak_kb = self._peak_files = 0
         self._watcher = threading.Thread(target=self._watch_memory, daemon=True)
         self._watcher.start()
@@ -99,5 +99,4 @@ class Perform:
             self.run.process.wait(20)
         except subprocess.TimeoutExpired:
             self.run.kill()
-        subprocess.run([binary(), "abort", "--yes"], env=os.environ | self.env, timeout=60,
-                       capture_output=True, check=False)
+        Run(binary(), ["abort", "--yes"], self._env).finish(check=False)

@@ -17,7 +17,8 @@ NEWER = {
          r"\breturns \w+ (language sql )?return\b",
          r"create statistics [^;]*\bon [^;]*\([^;]*from", r"detach partition \w+ concurrently",
          r"inhdetachpending"),
-    15: (r"pg_walinspect", r"\battnames\b", r"nulls not distinct", r"on delete set (null|default) \(", r"\btables in schema\b",
+    15: (r"pg_walinspect", r"\battnames\b", r"nulls not distinct",
+         r"on delete set (null|default) \(", r"\btables in schema\b",
          r"publication [^;]*table (only )?[\w.\"]+ (where )?\(", r"security_invoker",
          r"set access method",
          # made in the server's own directory, see make_roles() in oracle.py
