@@ -145,7 +145,12 @@ def test_table_locked_when_a_snapshot_is_replaced(db, walter):
     locker = db.connect()
     locker.execute("begin; lock table t in access exclusive mode")
     holder.close()
-    time.sleep(3)
+    # it asks for its lock, gives up, and asks again
+    asked = ("select min(query_start) from pg_stat_activity where wait_event_type = 'Lock'"
+             " and application_name ~ '^walter: '")
+    wait_until_true(db, f"select ({asked}) is not null")
+    first = db.query_one(asked)
+    wait_until_true(db, f"select ({asked}) > coalesce(%s, now() - interval '1 s')", [first])
     assert run.is_running, run.log
     locker.close()
     run.finish()
