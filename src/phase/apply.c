@@ -16,6 +16,9 @@ enum { COALESCE_MIN = 500, RETRIES_MAX = 5, LOCKED_BATCH_MAX = 2000 };
 /* While there is nothing to apply, the position is stored when so much WAL, or time, has gone by. */
 static const Lsn IDLE_STEP_BYTES = INT64_C(1024) * 1024;
 static const int64_t IDLE_STEP_US = 10 * INT64_C(1000000);
+/* While the server has so much to send, a batch waits for so long to become a whole one. */
+static const int64_t GATHER_LAG_BYTES = INT64_C(16) * 1024 * 1024;
+static const int64_t GATHER_US = 100000;
 
 /* Sessions that share the changes may have come to two positions: begin at the first one. */
 static void
@@ -418,6 +421,30 @@ has_work(const Apply *apply)
     return apply->has_ahead || !queue_is_drained(stream_queue(apply->stream));
 }
 
+/*
+ * Is it worth waiting for more?  A batch has its price whatever its size, and of many changes of few
+ * rows it makes one each; so a small one only keeps the processor from decoding the backlog.
+ */
+static bool
+is_gathering(const Apply *apply)
+{
+    Queue *queue = stream_queue(apply->stream);
+
+    return !apply->has_ahead && !stream_is_paused(apply->stream) &&
+           queue_unread(queue) < apply->run->settings->pull_batch_count &&
+           stream_unsent_bytes(apply->stream) > GATHER_LAG_BYTES &&
+           clock_now_us() - apply->applied_us < GATHER_US;
+}
+
+static bool
+gather(Apply *apply, Err *err)
+{
+    while (is_gathering(apply))
+        if (!loop_turn(apply->run->loop, apply->applied_us + GATHER_US, err))
+            return false;
+    return true;
+}
+
 bool
 apply_batch(Apply *apply, Conn *holder, Err *err)
 {
@@ -427,6 +454,8 @@ apply_batch(Apply *apply, Conn *holder, Err *err)
     if (!has_work(apply))
         return true;
     apply->holder = holder;
+    if (holder == NULL && !gather(apply, err))
+        return false;
     if (!take_batch(apply, err))
         return false;
     queue_mark(queue);
@@ -436,6 +465,7 @@ apply_batch(Apply *apply, Conn *holder, Err *err)
         return false;
     }
     FAULT_POINT("apply.committed");
+    apply->applied_us = clock_now_us();
     apply->done = apply->now->end;
     apply->run->counters.changes_applied = apply->done.position.changes;
     queue_release_marked(queue);

@@ -28,6 +28,7 @@ struct Apply {
     bool hashable;        /* equal keys have equal bytes */
     Cursor done;          /* applied */
     Lsn committed_lsn;    /* end of the last transaction whose changes are all committed */
+    int64_t applied_us;   /* when a batch was finished last */
     int64_t idle_us;      /* when the position was stored last without a change */
     bool in_transaction;  /* batches wait for the end of the application's transaction */
     bool *until_truncate; /* per leaf: its shadow is wrong until a TRUNCATE comes */

@@ -518,6 +518,28 @@ choose_pause_us(Cutover *cutover)
     return wanted_us > pause_us ? wanted_us : pause_us;
 }
 
+/* Go on applying, with an eye on what must not wait for the end of a long pause. */
+static bool
+pause_for(Migration *run, int64_t pause_us, Err *err)
+{
+    int64_t until_us = clock_now_us() + pause_us;
+
+    for (int64_t now_us; (now_us = clock_now_us()) < until_us;) {
+        int64_t piece_us = until_us - now_us < PAUSE_US ? until_us - now_us : PAUSE_US;
+
+        if (!apply_meanwhile(run->apply, NULL, now_us + piece_us, err) ||
+            !migration_check_abort(run, err))
+            return false;
+        if (backlog_look(run, err) && walguard_look(run, err))
+            continue;
+        /* somebody's lock on the catalog; the next attempt will say so, if it is still there */
+        if (err->kind != ERR_RETRY)
+            return false;
+        err_clear(err);
+    }
+    return true;
+}
+
 /*
  * Not this time; everything is as before.  Pause with jitter and go on applying, unless the limit is
  * reached.
@@ -537,8 +559,7 @@ pause_or_give_up(Migration *run, Err *err)
         return STEP_FAILED;
     }
     err_clear(err);
-    return apply_meanwhile(run->apply, NULL, clock_now_us() + pause_us, err) ? STEP_MORE
-                                                                             : STEP_FAILED;
+    return pause_for(run, pause_us, err) ? STEP_MORE : STEP_FAILED;
 }
 
 static bool

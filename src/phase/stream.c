@@ -10,12 +10,11 @@
 
 static const int64_t STATUS_INTERVAL_US = 1000000;
 /*
- * With this much in the queue there is no hurry for more: the walsender sends every message by
- * itself, and to be woken for each of them costs more than to take it.  In the time given here not
- * more comes than a socket holds, so the walsender does not wait.
+ * The walsender sends every message by itself, and to be woken for each of them costs more than to
+ * take it, on both sides.  In the time given here not more comes than a socket holds, so the
+ * walsender does not wait.
  */
-static const size_t QUEUE_ENOUGH_BYTES = 1024UL * 1024;
-static const int64_t REST_US = 300;
+static const int64_t REST_US = 50;
 
 /*
  * The operating system ends a connection that does not acknowledge what is sent; where a tunnel does
@@ -193,8 +192,7 @@ on_ready(void *owner, Err *err)
             return false;
     }
     pause_or_resume(stream);
-    if (queue_bytes(stream->queue) > QUEUE_ENOUGH_BYTES)
-        conn_rest(stream->conn, REST_US);
+    conn_rest(stream->conn, REST_US);
     return true;
 }
 
@@ -290,6 +288,14 @@ bool
 stream_is_paused(const Stream *stream)
 {
     return stream->paused;
+}
+
+int64_t
+stream_unsent_bytes(const Stream *stream)
+{
+    return stream->server_lsn > stream->received_lsn
+               ? (int64_t)(stream->server_lsn - stream->received_lsn)
+               : 0;
 }
 
 int64_t

@@ -51,6 +51,9 @@ bool stream_is_paused(const Stream *stream);
 /* Somebody asked the server how far its WAL is; the stream alone knows how far it was decoded. */
 void stream_see_server_lsn(Stream *stream, Lsn server_lsn);
 
+/* Bytes of WAL that the server is known to have and has not decoded for us yet. */
+int64_t stream_unsent_bytes(const Stream *stream);
+
 /*
  * Bytes of WAL between what has been applied and the newest position that the server is known to
  * have: so much the slot holds back.
