@@ -404,6 +404,19 @@ def test_attempt_that_takes_too_long_is_given_up(db, walter):
     assert_finished(db)
 
 
+def test_abort_in_a_long_pause(db, walter):
+    """After a hold in vain the next attempt is ten seconds away; whoever says abort need not wait."""
+    create_twins(db)
+    db.execute(SLOW_APPLY.format(seconds=1, when_locked=True))
+    run = start_and_write_under_lock(db, walter, "--lock-hold", "500")
+    run.wait_for_log("cutover attempt 1: (the stream was not drained in time|the changes could not be)")
+    begun = time.monotonic()
+    walter.run("abort", "--yes")
+    assert time.monotonic() - begun < 6
+    run.finish(check=7)
+    assert_removed(db)
+
+
 @pytest.mark.superuser("event triggers belong to superusers")
 def test_swap_that_takes_too_long_is_given_up(db, walter):
     """--lock-hold is watched by the server, too; and one attempt's failure does not spoil the next."""
