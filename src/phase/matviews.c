@@ -107,6 +107,27 @@ static const char SQL_GRANTS[] =
     "       case when grantor = owner then 0 when is_grantable then 1 else 2 end"
     "  from g order by 2, 1";
 
+/*
+ * What the owner of matview $1 may read of the matviews of others that it reads, as grants on their
+ * successors in schema $2.
+ */
+static const char SQL_READS[] =
+    "select pg_catalog.format('grant select %son %I.%I to %I',"
+    "         case when not pg_catalog.has_table_privilege(c.relowner, m.oid, 'select')"
+    "           then '(' || mine.columns || ') ' end, $2::text, m.relname, o.rolname)"
+    "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
+    "  join pg_catalog.pg_class m on m.relkind = 'm' and m.relowner <> c.relowner and m.oid in ("
+    "    select d.refobjid from pg_catalog.pg_rewrite r"
+    "      join pg_catalog.pg_depend d on d.objid = r.oid"
+    "       and d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
+    "       and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
+    "     where r.ev_class = c.oid)"
+    "  cross join lateral (select pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')"
+    "      as columns from pg_catalog.pg_attribute a"
+    "     where a.attrelid = m.oid and a.attnum > 0 and not a.attisdropped"
+    "       and pg_catalog.has_column_privilege(c.relowner, m.oid, a.attnum, 'select')) mine"
+    " where c.oid = $1::pg_catalog.oid and mine.columns is not null";
+
 /* Functions with the row type in their signature that a matview calls: these come with the swap. */
 static const char SQL_CALLED[] =
     WITH_DEPENDENTS "select p.oid::pg_catalog.regprocedure"
@@ -212,7 +233,7 @@ add_grants(Migration *run, Conn *conn, const Successor *successor, Err *err)
  * where he may not create.
  */
 static void
-admit_owner(Migration *run, const char *owner, bool reads, SqlList *list)
+admit_to_shadow(Migration *run, const char *owner, bool reads, SqlList *list)
 {
     AUTO(Text) *enter =
         sql_build("grant usage, create on schema %I to %I", run->names.shadow_schema, owner);
@@ -221,6 +242,23 @@ admit_owner(Migration *run, const char *owner, bool reads, SqlList *list)
     sql_list_add(run, list, enter);
     if (reads)
         sql_list_add(run, list, read);
+}
+
+/*
+ * ... and the new matviews that it reads as he reads the old ones.  Their own privileges come with
+ * the swap.
+ */
+static bool
+admit_to_matviews(Migration *run, Conn *conn, const Successor *successor, SqlList *list, Err *err)
+{
+    const char *const params[] = {successor->oid, run->names.shadow_schema, NULL};
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_run(conn, SQL_READS, params, &rows, err))
+        return false;
+    for (int i = 0; i < rows_count(rows); i++)
+        sql_list_add(run, list, rows_text(rows, i, 0));
+    return true;
 }
 
 /* All the statements that make it, in `list`. */
@@ -246,7 +284,9 @@ add_creation(Migration *run, Conn *conn, const Successor *successor, SqlList *li
     create = sql_build("create materialized view %S%S as %S with no data", successor->place,
                        rows_text(rows, 0, 0), successor->query);
     if (successor->populate && rows_bool(rows, 0, 4))
-        admit_owner(run, rows_text(rows, 0, 3), rows_bool(rows, 0, 6), list);
+        admit_to_shadow(run, rows_text(rows, 0, 3), rows_bool(rows, 0, 6), list);
+    if (successor->populate && !admit_to_matviews(run, conn, successor, list, err))
+        return false;
     sql_list_add(run, list, create);
     sql_list_add(run, list, rows_text(rows, 0, 1));
     if (successor->populate)

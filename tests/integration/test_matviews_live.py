@@ -149,6 +149,27 @@ def test_owner_of_a_matview_reads_with_his_own_rights_only(db, walter):
                             [other.user])
 
 
+def test_owner_of_a_matview_reads_another_one_only(db, walter):
+    """He may read the table by way of somebody else's matview, before the swap and after it."""
+    other = db.create_role()
+    db.execute(f"grant {other.user} to {db.user}")
+    db.execute(TABLE + f"grant usage, create on schema public to {other.user};"
+               "create materialized view ours as select id from t;"
+               f"grant select on ours to {other.user};"
+               "create materialized view theirs as select id + 1 as next from ours;"
+               f"alter materialized view theirs owner to {other.user}")
+    walter.perform(ALTER)
+    assert db.query_one("select count(*) from theirs") == 500
+    assert db.query_one("select relacl::text from pg_class where relname = 'ours'").count(
+        f"{other.user}=r/") == 1
+    db.execute(f"refresh materialized view ours; set role {other.user};"
+               "refresh materialized view theirs")
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        db.execute(f"set role {other.user}; select from t")
+    db.execute("reset role")
+    assert_finished(db)
+
+
 def test_autovacuum_and_readers_of_a_matview_are_waited_for(db, walter):
     db.execute(TABLE)
     reader = db.connect(autocommit=False)
