@@ -108,25 +108,22 @@ static const char SQL_GRANTS[] =
     "  from g order by 2, 1";
 
 /*
- * What the owner of matview $1 may read of the matviews of others that it reads, as grants on their
- * successors in schema $2.
+ * Matviews of others, among $2, which matview $1 reads because its owner may read them, as grants on
+ * their successors in schema $3.  A right that is about some columns only is not given: what the swap
+ * sets again are the rights on the whole.
  */
 static const char SQL_READS[] =
-    "select pg_catalog.format('grant select %son %I.%I to %I',"
-    "         case when not pg_catalog.has_table_privilege(c.relowner, m.oid, 'select')"
-    "           then '(' || mine.columns || ') ' end, $2::text, m.relname, o.rolname)"
+    "select pg_catalog.format('grant select on %I.%I to %I', $3::text, m.relname, o.rolname)"
     "  from pg_catalog.pg_class c join pg_catalog.pg_roles o on o.oid = c.relowner"
-    "  join pg_catalog.pg_class m on m.relkind = 'm' and m.relowner <> c.relowner and m.oid in ("
+    "  join pg_catalog.pg_class m on m.oid = any($2::pg_catalog.oid[]) and m.relkind = 'm'"
+    "   and m.relowner <> c.relowner and m.oid in ("
     "    select d.refobjid from pg_catalog.pg_rewrite r"
     "      join pg_catalog.pg_depend d on d.objid = r.oid"
     "       and d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
     "       and d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass"
     "     where r.ev_class = c.oid)"
-    "  cross join lateral (select pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')"
-    "      as columns from pg_catalog.pg_attribute a"
-    "     where a.attrelid = m.oid and a.attnum > 0 and not a.attisdropped"
-    "       and pg_catalog.has_column_privilege(c.relowner, m.oid, a.attnum, 'select')) mine"
-    " where c.oid = $1::pg_catalog.oid and mine.columns is not null";
+    " where c.oid = $1::pg_catalog.oid"
+    "   and pg_catalog.has_table_privilege(c.relowner, m.oid, 'select')";
 
 /* Functions with the row type in their signature that a matview calls: these come with the swap. */
 static const char SQL_CALLED[] =
@@ -251,10 +248,16 @@ admit_to_shadow(Migration *run, const char *owner, bool reads, SqlList *list)
 static bool
 admit_to_matviews(Migration *run, Conn *conn, const Successor *successor, SqlList *list, Err *err)
 {
-    const char *const params[] = {successor->oid, run->names.shadow_schema, NULL};
+    BUF_AUTO(others);
     AUTO(Rows) *rows = NULL;
 
-    if (!query_run(conn, SQL_READS, params, &rows, err))
+    for (int i = 0; i < run->dependents.count; i++)
+        buf_printf(&others, "%c%u", i == 0 ? '{' : ',', run->dependents.items[i].oid);
+    buf_add_text(&others, "}");
+    if (!query_run(conn, SQL_READS,
+                   (const char *const[]){successor->oid, buf_text(&others),
+                                         run->names.shadow_schema, NULL},
+                   &rows, err))
         return false;
     for (int i = 0; i < rows_count(rows); i++)
         sql_list_add(run, list, rows_text(rows, i, 0));

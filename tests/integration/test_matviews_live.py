@@ -155,8 +155,11 @@ def test_owner_of_a_matview_reads_another_one_only(db, walter):
     db.execute(f"grant {other.user} to {db.user}")
     db.execute(TABLE + f"grant usage, create on schema public to {other.user};"
                "create materialized view ours as select id from t;"
-               f"grant select on ours to {other.user};"
-               "create materialized view theirs as select id + 1 as next from ours;"
+               "create table u (n int); insert into u values (1);"
+               "create materialized view elsewhere as select n from u;"
+               f"grant select on ours, elsewhere to {other.user};"
+               "create materialized view theirs as"
+               "  select id + 1 as next from ours, elsewhere;"
                f"alter materialized view theirs owner to {other.user}")
     walter.perform(ALTER)
     assert db.query_one("select count(*) from theirs") == 500
