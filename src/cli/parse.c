@@ -449,6 +449,19 @@ check_statement(const Settings *settings, Err *err)
     return true;
 }
 
+/* A name that no run can have is a slip; who finds nothing by it would think that nothing is there. */
+static bool
+check_run(const Settings *settings, Err *err)
+{
+    const size_t len = 8;
+
+    if (settings->run == NULL ||
+        (strlen(settings->run) == len && strspn(settings->run, "0123456789abcdef") == len))
+        return true;
+    return err_set(err, ERR_USAGE, "\"%.60s\" is not the name of a run: eight hexadecimal digits",
+                   settings->run);
+}
+
 static bool
 finish(Parse *parse, Err *err)
 {
@@ -466,7 +479,8 @@ finish(Parse *parse, Err *err)
         return false;
     parse->settings.schema_given =
         parse->given[option_by_name("schema", strlen("schema"), &negated) - OPTIONS];
-    return parse->settings.command != COMMAND_PERFORM || check_statement(&parse->settings, err);
+    return parse->settings.command == COMMAND_PERFORM ? check_statement(&parse->settings, err)
+                                                      : check_run(&parse->settings, err);
 }
 
 bool

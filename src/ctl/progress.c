@@ -42,15 +42,19 @@ static void
 add_copy(const Progress *progress, Buf *out)
 {
     double share = (double)progress->blocks_done / (double)progress->blocks_total;
+    int64_t blocks = progress->blocks_done - progress->blocks_before;
 
     if (share > 1)
         share = 1;
     buf_printf(out, " %.1f%%", share * 100);
     if (progress->phase_us > 0)
         buf_printf(out, ", %.0f rows/s",
-                   (double)progress->rows_copied * 1e6 / (double)progress->phase_us);
-    if (share > 0 && share < 1)
-        add_time_left((double)progress->phase_us * (1 - share) / share, out);
+                   (double)(progress->rows_copied - progress->rows_before) * 1e6 /
+                       (double)progress->phase_us);
+    if (blocks > 0 && share < 1)
+        add_time_left((double)progress->phase_us *
+                          (double)(progress->blocks_total - progress->blocks_done) / (double)blocks,
+                      out);
 }
 
 /* How long at the pace of the last seconds, or that this leads nowhere. */

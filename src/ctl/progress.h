@@ -19,6 +19,9 @@ typedef struct Progress {
     int64_t blocks_done;
     int64_t blocks_total;
     int64_t rows_copied;
+    /* of these, before the phase began */
+    int64_t blocks_before;
+    int64_t rows_before;
     /* index; 0 of 0 in other phases */
     int64_t indexes_done;
     int64_t indexes_total;

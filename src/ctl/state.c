@@ -304,8 +304,8 @@ state_check_writers(Conn *control, Err *err)
             "what is still to be run is not run: walter.run can be written by roles that may not "
             "act as this one: %s",
             rows_text(rows, 0, 0));
-    return err_hint(err, "Run walter cleanup as the role that ran the migration, or the statements "
-                         "by hand.");
+    return err_hint(err, "Run walter cleanup as the owner of schema walter, or the statements by "
+                         "hand: walter cleanup shows them.");
 }
 
 bool

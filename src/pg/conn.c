@@ -56,6 +56,8 @@ static const struct {
     {"bytea_output", "hex", true},
     {"xmlbinary", "base64", true},
     {"lc_monetary", "C", true},
+    /* off: a NULL in an array that is read as text becomes the string */
+    {"array_nulls", "on", true},
     {"quote_all_identifiers", "off", false},
 };
 

@@ -124,7 +124,11 @@ abort_all(const Settings *settings, Loop *loop, const ConnTarget *target, Arena 
         return false;
     show(settings, runs, &count);
     if (count == 0) {
-        printf("nothing to abort in database \"%s\"\n", conn_database(control));
+        if (settings->run == NULL)
+            printf("nothing to abort in database \"%s\"\n", conn_database(control));
+        else
+            printf("nothing to abort of a run %s in database \"%s\"\n", settings->run,
+                   conn_database(control));
         return true;
     }
     answer = settings->confirm(settings, "End and remove this?");

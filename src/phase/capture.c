@@ -102,7 +102,8 @@ prepare_once(Migration *run, Err *err)
     if (!identity_set(run, err))
         return false;
     FAULT_POINT("identity.committed");
-    if (run->settings->plugin != PLUGIN_PGOUTPUT || publish(run, err))
+    /* wal2json does not read it; but with it the server sees to it that changes have a key */
+    if (publish(run, err))
         return true;
     return err_wrap(err, "creating the publication");
 }

@@ -88,6 +88,7 @@ chunks_measure(Migration *run, Chunks *chunks, int64_t most_bytes, Err *err)
         return err_set(err, ERR_FAILED, "a partition is gone");
     counters->blocks_total = counters->rows_estimated = 0;
     counters->blocks_copied = counters->rows_copied = 0;
+    counters->blocks_before = counters->rows_before = 0;
     chunks->leaf = 0;
     for (int i = 0; i < chunks->leaf_count; i++) {
         int64_t decoded_bytes = rows_int(rows, i, 1) + rows_int(rows, i, 3) * CHUNKS_ROW_BYTES;
@@ -240,6 +241,8 @@ chunks_load(Migration *run, Chunks *chunks, Err *err)
         return err_wrap(err, "reading what is copied already");
     for (int i = 0; i < rows_count(rows); i++)
         add_range(run, chunks, rows, i);
+    run->counters.blocks_before = run->counters.blocks_copied;
+    run->counters.rows_before = run->counters.rows_copied;
     skip_leaves(chunks);
     return true;
 }
@@ -254,6 +257,7 @@ chunks_begin_anew(Migration *run, Chunks *chunks, int leaf)
     run->counters.blocks_copied -=
         copied < run->counters.blocks_copied ? copied : run->counters.blocks_copied;
     run->counters.rows_copied -= part->rows_copied;
+    run->counters.blocks_before = run->counters.rows_before = 0;
     *part = (Part){.block_count = part->block_count, .chunk_blocks = part->chunk_blocks};
     if (leaf < chunks->leaf)
         chunks->leaf = leaf;

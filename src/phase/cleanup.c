@@ -618,7 +618,11 @@ cleanup_all(const Settings *settings, Loop *loop, const ConnTarget *target, Aren
         !show_runs(control, runs, count, arena, &dead, err))
         return false;
     if (dead == 0) {
-        printf("nothing to clean up in database \"%s\"\n", conn_database(control));
+        if (settings->run == NULL)
+            printf("nothing to clean up in database \"%s\"\n", conn_database(control));
+        else
+            printf("nothing to clean up of a run %s in database \"%s\"\n", settings->run,
+                   conn_database(control));
         return true;
     }
     answer = settings->confirm(settings, has_unfinished(runs, count) ? "Remove and run all this?"

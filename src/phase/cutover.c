@@ -81,16 +81,16 @@ cutover_leave(Migration *run)
     run->cutover = NULL;
 }
 
-/* A closed gate is reported now and then. */
+/* A closed gate is reported now and then; `hint`: what opens it, or "". */
 static void
-report_gate(Migration *run, const char *text)
+report_gate(Migration *run, const char *text, const char *hint)
 {
     int64_t now_us = clock_now_us();
 
     if (run->cutover->reported_us != 0 && now_us - run->cutover->reported_us < REPORT_INTERVAL_US)
         return;
     run->cutover->reported_us = now_us;
-    log_info("%s", text);
+    log_info("%s%s%s", text, hint[0] == '\0' ? "" : ".  ", hint);
 }
 
 /*
@@ -124,9 +124,9 @@ pause_for(Migration *run, int64_t pause_us, Err *err)
         int64_t piece_us = until_us - now_us < PAUSE_US ? until_us - now_us : PAUSE_US;
 
         if (!apply_meanwhile(run->apply, NULL, now_us + piece_us, err) ||
-            !migration_check_abort(run, err))
+            !migration_check_others(run, err))
             return false;
-        if (backlog_look(run, err) && walguard_look(run, err))
+        if (backlog_look(run, err) && walguard_look(run, err) && apply_note_idle(run->apply, err))
             continue;
         /* somebody's lock on the catalog; the next attempt will say so, if it is still there */
         if (err->kind != ERR_RETRY)
@@ -236,7 +236,7 @@ cutover_step(Migration *run, Err *err)
 
         if (err->kind != ERR_RETRY)
             return STEP_FAILED;
-        report_gate(run, why);
+        report_gate(run, why, "");
         return pause_or_give_up(run, err);
     }
     if (!close) {
@@ -244,8 +244,10 @@ cutover_step(Migration *run, Err *err)
         if (cutover->far_since_us == 0)
             cutover->far_since_us = clock_now_us();
         if (clock_now_us() - cutover->far_since_us > FAR_PATIENCE_US)
-            report_gate(run, "too many changes come in to be applied under the lock within "
-                             "--lock-hold; waiting for a quieter moment");
+            report_gate(run,
+                        "too many changes come in to be applied under the lock within "
+                        "--lock-hold; waiting for a quieter moment",
+                        "");
         return STEP_MORE;
     }
     cutover->far_since_us = 0;
@@ -254,6 +256,6 @@ cutover_step(Migration *run, Err *err)
         return attempt(run, err);
     if (err->kind != ERR_RETRY)
         return STEP_FAILED;
-    report_gate(run, err->message);
+    report_gate(run, err->message, err->hint);
     return pause_or_give_up(run, err);
 }

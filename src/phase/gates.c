@@ -54,7 +54,8 @@ gates_check_snapshots(Migration *run, bool locked, Err *err)
             "waiting for an old snapshot, to which the new table would look empty or out of date: "
             "%s",
             buf_text(&list));
-    return err_hint(err, "End these transactions, or use --old-snapshots=ignore.");
+    return err_hint(err, "End these transactions (--kill-backends does not), or use "
+                         "--old-snapshots=ignore.");
 }
 
 /* How long does a fence take to come through?  More than half of the hold is not waited for. */

@@ -200,7 +200,8 @@ run_watched(Migration *run, Conn *conn, const char *sql, Err *err)
         AUTO(Rows) *rows = NULL;
         AUTO(Text) *list = NULL;
 
-        if (!query_wait(conn, clock_now_us() + LOOK_US, err) || !walguard_look(run, err))
+        if (!query_wait(conn, clock_now_us() + LOOK_US, err) || !walguard_look(run, err) ||
+            !migration_check_others(run, err))
             return false;
         if (query_is_done(conn) || clock_now_us() < look_us)
             continue;

@@ -171,22 +171,38 @@ migration_follow_definition(Migration *run, Conn *conn, Err *err)
 bool
 migration_check_publication(Migration *run, Conn *conn, Err *err)
 {
-    /* the rows' own xmin: altered and altered back is altered, too */
+    /*
+     * The rows' own xmin: altered and altered back is altered, too.  Where the stream goes by names
+     * this is so for them as well: RENAME and SET SCHEMA write the row type's row anew.
+     */
     static const char SQL[] =
         "select coalesce(pg_catalog.string_agg(pg_catalog.concat_ws(' ', p.oid, p.xmin, r.oid,"
         "         r.xmin, r.prrelid), ',' order by r.oid), '')"
+        "       || case when $2 then pg_catalog.concat('|', pg_catalog.string_agg("
+        "           pg_catalog.concat_ws(' ', t.oid, t.xmin), ',' order by r.oid)) else '' end"
         "  from pg_catalog.pg_publication p"
-        "  join pg_catalog.pg_publication_rel r on r.prpubid = p.oid where p.pubname = $1";
+        "  join pg_catalog.pg_publication_rel r on r.prpubid = p.oid"
+        "  join pg_catalog.pg_class c on c.oid = r.prrelid"
+        "  join pg_catalog.pg_type t on t.oid = c.reltype where p.pubname = $1";
+    const char *by_name = run->settings->plugin == PLUGIN_WAL2JSON ? "true" : "false";
     AUTO(Rows) *rows = NULL;
+    size_t same;
 
-    if (run->settings->plugin != PLUGIN_PGOUTPUT)
-        return true;
-    if (!query_one(conn, SQL, (const char *const[]){run->names.publication, NULL}, &rows, err))
+    if (!query_one(conn, SQL, (const char *const[]){run->names.publication, by_name, NULL}, &rows,
+                   err))
         return err_wrap(err, "reading publication \"%s\"", run->names.publication);
     if (run->publication_mark == NULL)
         run->publication_mark = mem_copy_text(rows_text(rows, 0, 0));
     if (strcmp(run->publication_mark, rows_text(rows, 0, 0)) == 0)
         return true;
+    same = strcspn(run->publication_mark, "|");
+    if (strncmp(run->publication_mark, rows_text(rows, 0, 0), same + 1) == 0) {
+        err_set(err, ERR_FAILED,
+                "%s was given another name or schema while the run was on, be it for a moment; "
+                "wal2json goes by names, and changes may be lost",
+                run->original.qualified);
+        return err_hint(err, "Nothing was swapped.  Start again.");
+    }
     err_set(err, ERR_FAILED,
             "publication \"%s\" was dropped or altered by somebody else while the run was on, and "
             "changes may be lost",
@@ -214,6 +230,17 @@ migration_check_abort(Migration *run, Err *err)
     if (!state_is_abort_asked(run->control, &run->names, &run->abort_asked, err))
         return false;
     return !run->abort_asked || err_set(err, ERR_STOPPED, "stopped by walter abort");
+}
+
+bool
+migration_check_others(Migration *run, Err *err)
+{
+    int64_t now_us = clock_now_us();
+
+    if (now_us - run->others_checked_us < CHECK_INTERVAL_US)
+        return true;
+    run->others_checked_us = now_us;
+    return migration_check_abort(run, err) && capture_check_asynchronous(run, err);
 }
 
 bool
@@ -271,6 +298,8 @@ add_phase(const Watcher *watcher, Progress *progress)
         progress->blocks_done = counters->blocks_copied;
         progress->blocks_total = counters->blocks_total;
         progress->rows_copied = counters->rows_copied;
+        progress->blocks_before = counters->blocks_before;
+        progress->rows_before = counters->rows_before;
     }
     if (watcher->phase == PHASE_INDEX) {
         progress->indexes_done = counters->indexes_built;

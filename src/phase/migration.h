@@ -112,6 +112,8 @@ typedef struct Counters {
     int64_t started_us;
     int64_t rows_copied;
     int64_t blocks_copied;
+    int64_t rows_before; /* of these, in earlier attempts */
+    int64_t blocks_before;
     int64_t blocks_total;
     int64_t rows_estimated;
     int64_t changes_applied;
@@ -251,6 +253,7 @@ typedef struct Migration {
     IndexBuild *index;
     Cutover *cutover;
     int64_t definition_checked_us;
+    int64_t others_checked_us;
     int64_t fence_tried_us; /* in the catch-up */
     const char *copied_xid; /* snapshots from before this transaction lack copied rows */
     bool keys_checked;      /* the rows fit the foreign keys, see keycheck.h */
@@ -417,6 +420,12 @@ NODISCARD bool migration_check_publication(Migration *run, Conn *conn, Err *err)
 
 /* ERR_STOPPED when `walter abort` has asked for that; then all of the run is removed. */
 NODISCARD bool migration_check_abort(Migration *run, Err *err);
+
+/*
+ * migration_check_abort and capture_check_asynchronous, every few seconds: for long waits, in which
+ * a changed definition is not followed.
+ */
+NODISCARD bool migration_check_others(Migration *run, Err *err);
 
 /*
  * All of that, capture_check_asynchronous and walguard_look, every few seconds: for steps that come

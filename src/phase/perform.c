@@ -30,14 +30,16 @@ forget_loss(Migration *run)
 
 /*
  * Nobody tries again any more, but whoever runs the same command may succeed: what is in the way is a
- * lock, or that sessions, slots or memory are short just now.  (Not the disk: there it helps to remove.)
+ * lock, or that sessions, slots or memory are short just now (not the disk: there it helps to remove);
+ * or somebody has cancelled a statement, perhaps only because it took long.
  */
 static bool
 is_of_the_moment(const Migration *run, const Err *err)
 {
     return run->is_resumable && !run->swapped &&
-           (err->kind == ERR_RETRY || strcmp(err->sqlstate, "53200") == 0 ||
-            strcmp(err->sqlstate, "53300") == 0 || strcmp(err->sqlstate, "53400") == 0);
+           (err->kind == ERR_RETRY || (err->kind == ERR_FAILED && err_is_canceled(err)) ||
+            strcmp(err->sqlstate, "53200") == 0 || strcmp(err->sqlstate, "53300") == 0 ||
+            strcmp(err->sqlstate, "53400") == 0);
 }
 
 /* First of all the operator is told why; cleaning up may take a while. */

@@ -254,10 +254,10 @@ read_role(Migration *run, Err *err)
     if (run->lost_us != 0)
         return true;
     if (!run->is_superuser && !rows_bool(rows, 0, 1))
-        log_info(
-            "what other roles' sessions do is hidden from role %s; to see it where they are in "
-            "the way: GRANT pg_read_all_stats TO %s;",
-            rows_text(rows, 0, 3), rows_text(rows, 0, 3));
+        log_info("what other roles' sessions do is hidden from role %s, so REPEATABLE READ "
+                 "transactions of theirs that are open at the swap are not waited for, and "
+                 "sessions in the way are not described: GRANT pg_read_all_stats TO %s;",
+                 rows_text(rows, 0, 3), rows_text(rows, 0, 3));
     if (run->settings->kill_backends && !run->is_superuser && !rows_bool(rows, 0, 2))
         log_warning("--kill-backends can only end role %s's own sessions; for the others: GRANT "
                     "pg_signal_backend TO %s;",
@@ -327,10 +327,32 @@ preflight_read_table(Migration *run, Err *err)
            catalog_read_files(run->control, run->original.oid, &run->original_files, err);
 }
 
+/* pgoutput sends what a publication lists; the others send whatever is written, the shadow as well. */
+static bool
+warn_of_other_slots(Migration *run, Err *err)
+{
+    static const char SQL[] =
+        "select pg_catalog.string_agg(pg_catalog.format('%I (%s)', slot_name, plugin), ', ' order "
+        "by slot_name)"
+        "  from pg_catalog.pg_replication_slots"
+        " where database = pg_catalog.current_database() and plugin <> 'pgoutput'"
+        "   and slot_name !~ '^walter_[0-9a-f]{8}$'";
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_one(run->control, SQL, NULL, &rows, err))
+        return false;
+    if (rows_text(rows, 0, 0) != NULL)
+        log_warning("whoever reads these replication slots may be sent walter's own tables, the "
+                    "new table's copied rows among them, unless he asks for tables by name: %s",
+                    rows_text(rows, 0, 0));
+    return true;
+}
+
 static bool
 check_task(Migration *run, Err *err)
 {
-    return warn_of_orphans(run, err) && preflight_read_table(run, err) && check_actions(run, err) &&
+    return warn_of_orphans(run, err) && warn_of_other_slots(run, err) &&
+           preflight_read_table(run, err) && check_actions(run, err) &&
            state_lock_table(run->control, run->original.oid, err) && show_estimate(run, err);
 }
 

@@ -110,6 +110,18 @@ is_same(const SqlList *one, const SqlList *other)
     return one->count == other->count && contains_all(one, other);
 }
 
+/* The index behind it may be another one: REINDEX CONCURRENTLY makes a new one. */
+static bool
+is_same_key(const TableShape *one, const TableShape *other)
+{
+    if (one->key_count != other->key_count)
+        return false;
+    for (int i = 0; i < one->key_count; i++)
+        if (one->key[i] != other->key[i])
+            return false;
+    return true;
+}
+
 /* Are the rows, as they were copied, still right? */
 static bool
 check_rows(const Migration *run, const Migration *fresh, Err *err)
@@ -121,7 +133,7 @@ check_rows(const Migration *run, const Migration *fresh, Err *err)
         strcmp(run->projection.head, fresh->projection.head) != 0 ||
         strcmp(run->projection.tail, fresh->projection.tail) != 0 ||
         run->original.replica_identity != fresh->original.replica_identity ||
-        run->original.key_index_oid != fresh->original.key_index_oid)
+        !is_same_key(&run->original, &fresh->original))
         return give_up(run, "its columns, checks, key or options are not what they were", err);
     if (run->indexes == INDEXES_BUILT &&
         (!contains_all(&fresh->definition.indexes, &run->definition.indexes) ||

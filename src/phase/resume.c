@@ -22,8 +22,8 @@ describe_rows(const Migration *run)
 {
     BUF_AUTO(text);
 
-    buf_printf(&text, "%s|%s|%c%u", run->projection.head, run->projection.tail,
-               run->original.replica_identity, run->original.key_index_oid);
+    buf_printf(&text, "%s|%s|%c", run->projection.head, run->projection.tail,
+               run->original.replica_identity);
     for (int i = 0; i < run->original.key_count; i++)
         buf_printf(&text, "|%s", run->original.columns[run->original.key[i]].name);
     return buf_take(&text);

@@ -66,8 +66,8 @@ refuse_different(const RunRecord *record, const char *what, Err *err)
             "an earlier run on %s, begun %s, was interrupted, and %s is not the same",
             record->table, record->started_at, what);
     return err_hint(err,
-                    "To go on with it, give the same: -a '%.200s'.  To give it up: --restart "
-                    "begins anew, walter abort only removes it.",
+                    "To go on with it, give the same options and -a '%.200s'.  To give it up: "
+                    "--restart begins anew, walter abort only removes it.",
                     record->statement);
 }
 
@@ -147,7 +147,31 @@ finish_swapped(Migration *run, const RunRecord *record, bool *finished, Err *err
     log_info("the run on %s, begun %s, has swapped already: the table has its new definition; "
              "finishing what was left",
              record->table, record->started_at);
-    return cleanup_finish(run->loop, &run->target, record, run->arena, err);
+    if (cleanup_finish(run->loop, &run->target, record, run->arena, err))
+        return true;
+    err_wrap(err, "the ALTER is done and must not be repeated, but not all that was to follow it");
+    /* who has undone it, and wants it again */
+    if (err->hint[0] == '\0')
+        err_hint(err, "walter cleanup shows what is left.  If the table is to be altered once more "
+                      "all the same: --restart.");
+    return false;
+}
+
+/*
+ * Another one is done, but for something that was to follow.  Whoever gives the same statement means
+ * that: to run it again would alter the table twice.
+ */
+static bool
+look_at_done(Migration *run, const RunRecord *record, bool *finished, Err *err)
+{
+    if (!record->is_unfinished || must_restart(run))
+        return true;
+    if (is_same_statement(run->settings->statement, record->statement))
+        return finish_swapped(run, record, finished, err);
+    log_warning("of an earlier run on %s, begun %s, something is still to be done: walter cleanup "
+                "shows and does it",
+                record->table, record->started_at);
+    return true;
 }
 
 /* One of the runs that walter.run knows. */
@@ -160,7 +184,7 @@ look_at(Migration *run, const RunRecord *record, bool *finished, Err *err)
     if (record->alive)
         return refuse_alive(record, err);
     if (strcmp(record->phase, "done") == 0)
-        return true;
+        return look_at_done(run, record, finished, err);
     if (strcmp(record->phase, "swapped") == 0)
         return finish_swapped(run, record, finished, err);
     if (!state_read_facts(run->control, &record->names, &facts, err))

@@ -267,7 +267,8 @@ walguard_exec(Migration *run, Conn *conn, const char *sql, Err *err)
     if (!query_send(conn, sql, err))
         return false;
     while (!query_is_done(conn))
-        if (!query_wait(conn, clock_now_us() + LOOK_INTERVAL_US, err) || !walguard_look(run, err))
+        if (!query_wait(conn, clock_now_us() + LOOK_INTERVAL_US, err) || !walguard_look(run, err) ||
+            !migration_check_others(run, err))
             return false;
     return query_finish(conn, NULL, err);
 }

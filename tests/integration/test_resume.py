@@ -357,6 +357,60 @@ def test_after_the_swap(db, walter):
     assert db.query_one("select bool_and(convalidated) from pg_constraint where contype = 'f'")
 
 
+def test_done_but_not_all_that_was_to_follow(db, walter):
+    """The same statement finishes that: to alter the table once more would be wrong."""
+    db.execute("create table w (n int); insert into w values (1);"
+               "create table t (id int primary key, n int); insert into t values (1, 1);"
+               "create materialized view m as select id / (select count(*) from w) as q from t")
+    alter = "alter table t alter n type bigint using n * 100"
+    run = walter.start_perform(alter, "--matviews=after")
+    run.wait_for_log("building")
+    db.execute("delete from w")
+    assert "a materialized view is empty: division by zero" in run.finish().stderr
+    for _ in range(2):
+        result = walter.perform(alter, "--matviews=after", check=False)
+        assert result.code not in (0, 5, 6, 7)
+        assert "the ALTER is done and must not be repeated" in result.stderr
+        assert db.query_one("select n from t") == 100
+    db.execute("insert into w values (1)")
+    assert "done: refresh" in walter.perform(alter, "--matviews=after").stderr
+    assert db.query_one("select n from t") == 100
+    # when all is done it is a statement like any other
+    walter.perform(alter, "--matviews=after")
+    assert db.query_one("select n from t") == 10000
+    assert_finished(db)
+
+
+@pytest.mark.parametrize("anew", [[], ["--restart"]])
+def test_done_and_something_else_wanted(db, walter, anew):
+    db.execute("create table w (n int); insert into w values (1);"
+               "create table t (id int primary key, n int); insert into t values (1, 1);"
+               "create materialized view m as select id / (select count(*) from w) as q from t")
+    alter = "alter table t alter n type bigint using n * 100"
+    run = walter.start_perform(alter, "--matviews=after")
+    run.wait_for_log("building")
+    db.execute("delete from w")
+    run.finish()
+    other = alter if anew else "alter table t add x int"
+    result = walter.perform(other, "--matviews=after", *anew)
+    assert bool(anew) != ("walter cleanup shows and does it" in result.stderr)
+    assert db.query_one("select n from t") == (10000 if anew else 100)
+
+
+def test_key_that_was_reindexed(db, walter):
+    """The index is another one, and the key the same."""
+    db.execute("create table t (id int primary key, n int); insert into t values (1, 1)")
+    with db.connect() as old:
+        old.execute("begin isolation level repeatable read; select 1")
+        run = walter.start_perform(ALTER)
+        run.wait_for_log("waiting for an old snapshot")
+        run.interrupt()
+        run.finish(check=7)
+    db.execute("reindex table concurrently t")
+    assert "going on with run" in walter.perform(ALTER).stderr
+    assert_finished(db)
+
+
 # -- what ends it for good -------------------------------------------------------------------------
 
 GONE = {

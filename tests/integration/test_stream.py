@@ -262,10 +262,11 @@ def test_a_role_with_hostile_settings(db, walter, mode):
     extra = ", acl aclitem" if mode == "text" else ""
     twins = Twins(
         db, "create table {t} (id int primary key, ts timestamptz, d date, iv interval, by bytea,"
-            f" x xml, mo money, rc regclass, n int{floats}{extra});"
+            f" x xml, mo money, rc regclass, n int, nu text[]{floats}{extra});"
             f"alter table {{t}} owner to {owner.user}",
-        "insert into {t} (id, ts, d, iv, by, x, mo, rc, n) select i, '2020-02-03 04:05:06+00',"
-        " '2020-02-03', '-1 day -02:03:04', '\\x005c41ff', '<a>1</a>', '12.34', 'pg_class', i"
+        "insert into {t} (id, ts, d, iv, by, x, mo, rc, n, nu) select i, '2020-02-03 04:05:06+00',"
+        " '2020-02-03', '-1 day -02:03:04', '\\x005c41ff', '<a>1</a>', '12.34', 'pg_class', i,"
+        " array['x', null, 'NULL']"
         " from generate_series(1, 20) i")
     shown = "ts::text || d::text || iv::text || by::text"
     alter = f"alter table {{t}} alter n type text using {shown} || n, alter id type bigint"
@@ -274,7 +275,7 @@ def test_a_role_with_hostile_settings(db, walter, mode):
                "update {t} set x = 'no document', mo = '-7.5' where id = 7",
                "insert into {t} (id, ts, iv) values (100, 'infinity', '1 year -1 sec'),"
                " (101, '0044-03-15 BC', '0')",
-               "update {t} set rc = 'pg_stat_activity' where id = 8",
+               "update {t} set rc = 'pg_stat_activity', nu = array[null, 'null'] where id = 8",
                "update {t} set ts = '2020-07-01 00:00 America/New_York' where id = 9"]
     if mode != "wal2json":
         scripts.append("update {t} set f = 0.1 + 0.2, rs = array[1/3::real, 'NaN'] where id < 4")

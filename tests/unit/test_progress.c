@@ -48,6 +48,17 @@ static const struct {
       .wal_budget_bytes = MB(10240)},
      "building indexes, 0 of 1 done, 0 changes applied, lag 1.1 GB, WAL held 1.2 GB of 10.0 GB, "
      "0 ms"},
+    /* three quarters were copied by an earlier attempt */
+    {{.phase = "copying",
+      .phase_us = SECONDS(10),
+      .elapsed_us = SECONDS(12),
+      .blocks_done = 800,
+      .blocks_before = 750,
+      .blocks_total = 1000,
+      .rows_copied = 80000,
+      .rows_before = 75000,
+      .has_stream = true},
+     "copying 80.0%, 500 rows/s, ETA 40.0 s, 0 changes applied, lag 0 B, 12.0 s"},
     /* the table grew meanwhile */
     {{.phase = "copying",
       .phase_us = SECONDS(10),
