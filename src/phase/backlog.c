@@ -52,9 +52,9 @@ tell_behind(const Migration *run)
     BUF_AUTO(lag);
 
     progress_add_bytes(stream_lag_bytes(run->stream), &lag);
-    log_warning("writers change about %.0f rows/s, and %.0f rows/s are %s: the backlog grows, and "
-                "the replication slot holds back %s of WAL; slow the writers down or wait for a "
-                "quieter hour, the run goes on until then",
+    log_warning("writers change about %.0f rows/s, and %.0f rows/s are %s: the backlog grows, "
+                "%s of WAL by now; slow the writers down or wait for a quieter hour, the run goes "
+                "on until then",
                 rates_written(rates), rates_applied(rates),
                 decoding ? "decoded by the server" : "applied", buf_text(&lag));
 }
@@ -78,7 +78,7 @@ tell_better(const Migration *run)
     progress_add_bytes(stream_lag_bytes(run->stream), &lag);
     log_info(
         "the backlog is getting shorter: writers change about %.0f rows/s, and %.0f rows/s are "
-        "applied; the replication slot holds back %s of WAL",
+        "applied; %s of WAL are not",
         rates_written(rates), rates_applied(rates), buf_text(&lag));
 }
 

@@ -181,6 +181,10 @@ clean_up_after_failure(Migration *run, Err *err)
         return tell_what_is_left(run, &failed);
     if (run->swapped)
         log_info("all of it is removed");
+    else if (run->definition_changed || strcmp(err->sqlstate, "42P01") == 0 ||
+             strcmp(err->sqlstate, "3F000") == 0)
+        log_info("all of it is removed, and walter has changed nothing of %s",
+                 run->original.qualified);
     else
         log_info("all of it is removed, and %s is as it was", run->original.qualified);
     return true;

@@ -591,6 +591,28 @@ commit;
 """
 
 
+@pytest.mark.parametrize("fits", [True, False])
+def test_new_key_to_a_table_that_the_owner_may_not_read(db, walter, fits):
+    """He may reference it, which is enough for plain ALTER TABLE; rows are checked all the same."""
+    one, other = db.create_role(), db.create_role()
+    db.execute(f"grant {one.user}, {other.user} to {db.user};"
+               "create table p (id int primary key); insert into p values (1), (2);"
+               "create table t (id int primary key, n int); insert into t values (1, 1), (2, 2);"
+               f"alter table p owner to {other.user}; alter table t owner to {one.user};"
+               f"grant references on p to {one.user};"
+               f"grant usage, create on schema public to {one.user}")
+    if not fits:
+        db.execute("insert into t values (3, 3)")
+    result = walter.perform("alter table t add constraint f foreign key (n) references p",
+                            check=0 if fits else 3)
+    if not fits:
+        assert 'key (n)=(3) is not present in table "p"' in result.stderr
+        assert_removed(db)
+    else:
+        assert "validated a foreign key" in result.stderr
+        assert_finished(db)
+
+
 def test_new_key_whose_rows_come_and_go(db, walter):
     """The shadow lags behind the other table: what is missing there for a moment is no violation."""
     db.execute("create table parent (id int primary key);"

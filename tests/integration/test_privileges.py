@@ -135,7 +135,8 @@ def test_some_of_everything(server):
              "WALTER_TEST_ROOT": server.description.get("root", ""),
              "WALTER_BIN": str(binary().resolve()), "PYTHONDONTWRITEBYTECODE": "1"})
     assert done.returncode == 0, done.stdout
-    assert "skipped" not in done.stdout
+    if server.version >= 150000:
+        assert "skipped" not in done.stdout
 
 
 # -- whose rights the owner's code gets -----------------------------------------------------------

@@ -537,9 +537,9 @@ def age_server(server, next_xid):
     if not segment.exists():
         segment.write_bytes(bytes(256 * 1024))
         shutil.chown(segment, *(2 * [data.stat().st_uid]))
-    *root, program = server.program("pg_resetwal")
-    owner = ["setpriv", f"--reuid={data.stat().st_uid}", "--clear-groups"]
-    subprocess.run([*root, *(owner if os.getuid() == 0 else []), program, "-x", str(next_xid),
+    *_, root, program = ["/", *server.program("pg_resetwal")]
+    owner = ["chroot", f"--userspec={data.stat().st_uid}:{data.stat().st_gid}", root]
+    subprocess.run([*(owner if os.getuid() == 0 else []), program, "-x", str(next_xid),
                     "-D", server.inside(data)], check=True, stdout=subprocess.DEVNULL, cwd="/")
     server.resume()
     subprocess.run([*server.program("vacuumdb"), "--all", "--freeze", "--quiet"], check=True,

@@ -6,6 +6,8 @@ import os
 import re
 import resource
 
+import pytest
+
 from support.hold import Twins, held_copy
 from support.reports import COSTS
 from support.traces import assert_removed, assert_untouched
@@ -64,6 +66,8 @@ def held(walter, directory, *args, alter=ALTER):
 
 def test_a_backlog_is_decoded_during_the_copy_and_once(db, walter, tmp_path):
     """One transaction; the shadow has no filler, so only the original's changes are large."""
+    if db.server.version < 140000:
+        pytest.skip("13 does not count what its slots decode")
     twins = Twins(db, TABLE, ROWS)
     alter = "alter table {t} drop filler"
     with db.connect(autocommit=False) as reader:

@@ -281,6 +281,8 @@ static const struct {
     {"perform", "missing option --alter-statement (-a): give"},
     {"--verbose", "missing option --alter-statement (-a): give"},
     {"perform|-a|x|--file|y", "options --alter-statement (-a) and --file exclude each other"},
+    {"cleanup|--run|A1C248CD", "\"A1C248CD\" is not the name of a run: eight hexadecimal digits"},
+    {"abort|--run=a1c248c", "\"a1c248c\" is not the name of a run"},
     {"perform|-a|", "option --alter-statement (-a) must be a text that is not empty"},
     {"perform|-a| \n", "option --alter-statement (-a) must be a text that is not empty"},
     {"perform|-a|x|-s|", "option --schema (-s) must be a text that is not empty"},

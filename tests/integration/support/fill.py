@@ -40,7 +40,7 @@ do $$ declare r record; begin
         left join pg_attrdef d on d.adrelid = c.oid and d.adnum = a.attnum
        where c.relkind = 'r' and c.relnamespace::regnamespace::text !~ '^(pg_|information_|walter)'
          and ({table} = '' or c.oid::regclass::text = {table})
-       group by c.oid order by c.relname
+       group by c.oid, c.relname order by c.relname
     loop
       for g in {first}..{last} loop
         begin
