@@ -10,7 +10,7 @@ static const char *const MEANINGS[OUTCOME_COUNT] = {
     "the data does not fit the new definition; the original was not changed",
     "original and shadow differ; the original was not changed",
     "the cutover was not reached within its limits; the same command goes on",
-    "the server was not reached, or a connection not restored in time; the same command goes on",
+    "the server was not reached, or was away too long; the same command goes on",
     "stopped on request before the swap; the same command goes on",
     "the outcome is unknown: look at the table before doing anything else",
     "the run cannot go on, ever: slot, server history or definition is gone",
