@@ -383,7 +383,7 @@ def test_never_published_without_identity(db, walter, plugin):
     db.execute("create table good (id int primary key)")
     walter.perform("alter table good add x int", f"--plugin={plugin}")
     made = [tag for (tag,) in db.query("select tag from logged.ddl")]
-    assert ("CREATE PUBLICATION" in made) == (plugin == "pgoutput"), "the log does not work"
+    assert "CREATE PUBLICATION" in made, "the log does not work"
 
 
 def test_identity_lost_after_the_checks(db, walter):
