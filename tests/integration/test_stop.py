@@ -127,13 +127,12 @@ def test_stop_after_the_swap(db, walter):
 
 def test_abort_while_somebody_reads_the_new_table(db, other, walter):
     """What is held is left, and the operator is told what and by whom; the slot never stays."""
-    with held_in("catch-up", walter, other) as run:
+    with held_in("cutover", walter, other) as run:
         shadow = re.search(r"shadow table ((?s:.+?)) created,", run.log).group(1)
         reader = db.connect()
         reader.execute(f"begin; select count(*) from {shadow}")
         pid = reader.info.backend_pid
-        db.execute("select pg_cancel_backend(pid) from pg_stat_activity"
-                   " where application_name ~ ' apply$'")
+        db.execute(f"drop publication {db.query_one('select pubname from pg_publication')}")
         result = run.finish(check=False)
     assert result.code == 1
     assert db.slots() == []

@@ -205,7 +205,7 @@ def test_statements_of_others_are_not_run(db, owner, walter):
     result = walter.run("cleanup", "--yes", check=1)
     assert (f"walter.run can be written by roles that may not act as this one: {owner.user}"
             in result.stderr)
-    assert "hint: Run walter cleanup as the role that ran the migration" in result.stderr
+    assert "hint: Run walter cleanup as the owner of schema walter" in result.stderr
     assert db.query_one(VALID) == 0
     assert_finished(db)
     runner.run("cleanup", "--yes")
