@@ -56,7 +56,7 @@ int64_t stream_unsent_bytes(const Stream *stream);
 
 /*
  * Bytes of WAL between what has been applied and the newest position that the server is known to
- * have: so much the slot holds back.
+ * have.  The slot may hold back more, for transactions that are open somewhere.
  */
 int64_t stream_lag_bytes(const Stream *stream);
 

@@ -3,14 +3,13 @@ import os
 import re
 import threading
 import time
-from contextlib import contextmanager
 
 import psycopg
 import pytest
 
 from support.hold import held_build
 from support.load import TwinLoad, assert_same
-from support.phases import ALTER, TABLE, held_in
+from support.phases import ALTER, TABLE, held_in, held_snapshot
 from support.traces import assert_finished, assert_removed
 from support.versions import skip_unless_understood
 from support.wait import wait_for_session
@@ -20,16 +19,6 @@ from support.wait import wait_for_session
 def other(new_db, server):
     """Another database of the same server."""
     return new_db(server)
-
-
-@contextmanager
-def held_snapshot(db, walter, *args):
-    """A run that has copied everything and waits for the end of an old snapshot."""
-    with db.connect() as old:
-        old.execute("begin isolation level repeatable read; select 1")
-        run = walter.start_perform(ALTER, *args)
-        run.wait_for_log("waiting for an old snapshot")
-        yield run
 
 
 def column_type(db):

@@ -86,3 +86,13 @@ def _wait(phase, run, db):
         wait_for_session(db, "apply", "wait_event = 'PgSleep'")
     if phase == "cutover":
         run.wait_for_log("cutover attempt 1: ")
+
+
+@contextmanager
+def held_snapshot(db, walter, *args):
+    """A run that has copied everything and waits for the end of an old snapshot."""
+    with db.connect() as old:
+        old.execute("begin isolation level repeatable read; select 1")
+        run = walter.start_perform(ALTER, *args)
+        run.wait_for_log("waiting for an old snapshot")
+        yield run
