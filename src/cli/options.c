@@ -14,6 +14,10 @@
 
 static const char *const PLUGIN_CHOICES[] = {
     [PLUGIN_PGOUTPUT] = "pgoutput", [PLUGIN_WAL2JSON] = "wal2json", NULL};
+static const char *const COPY_METHOD_CHOICES[] = {[COPY_METHOD_AUTO] = "auto",
+                                                  [COPY_METHOD_COPY] = "copy",
+                                                  [COPY_METHOD_INSERT] = "insert",
+                                                  NULL};
 static const char *const OLD_SNAPSHOTS_CHOICES[] = {
     [OLD_SNAPSHOTS_WAIT] = "wait", [OLD_SNAPSHOTS_IGNORE] = "ignore", NULL};
 
@@ -26,6 +30,7 @@ static const char *const MAX_WAL_CHOICES[] = {
 /* Choices are stored as int. */
 static_assert(sizeof(MaxWalAction) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(Matviews) == sizeof(int), "enums have the size of int");
+static_assert(sizeof(CopyMethod) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(Plugin) == sizeof(int), "enums have the size of int");
 static_assert(sizeof(OldSnapshots) == sizeof(int), "enums have the size of int");
 
@@ -107,6 +112,13 @@ const Option OPTIONS[] = {
      .help = "Each index build may have so many processes of the server to help it. Without this, "
              "the server's max_parallel_maintenance_workers help a build that is alone, and builds "
              "that go on at the same time share them."},
+    {.name = "copy-method", .letters = "", .type = OPTION_CHOICE, .group = GROUP_SPEED,
+     .commands = FOR_PERFORM, FIELD(copy_method), .initial = COPY_METHOD_AUTO,
+     .choices = COPY_METHOD_CHOICES, .value_name = "METHOD",
+     .help = "How rows get into the new table: by COPY through walter, which writes the least WAL "
+             "and is faster for short rows of few columns, or by the server's INSERT ... SELECT, "
+             "faster for all others, above all for large values; auto chooses by the columns and "
+             "the average row."},
     {.name = "max-rate", .letters = "", .type = OPTION_SIZE, .group = GROUP_SPEED,
      .commands = FOR_PERFORM, FIELD(max_rate), .initial = 0, .min = 0,
      .max = INT64_C(1) << 40, .value_name = "BYTES",

@@ -20,6 +20,9 @@ typedef enum {
 
 typedef enum { OLD_SNAPSHOTS_WAIT = 0, OLD_SNAPSHOTS_IGNORE } OldSnapshots;
 
+/* How rows get into the shadow: through us, by a statement of the server's, or what is cheaper. */
+typedef enum { COPY_METHOD_AUTO = 0, COPY_METHOD_COPY, COPY_METHOD_INSERT } CopyMethod;
+
 /* When matviews that read the table are populated: before the cutover, or after the swap. */
 typedef enum { MATVIEWS_BEFORE = 0, MATVIEWS_AFTER } Matviews;
 
@@ -61,13 +64,14 @@ typedef struct Settings {
     int jobs; /* copy pipes and index builds at a time, 1..32; 0 = see others.h */
     int64_t maintenance_work_mem; /* bytes per index build, 0 = as the server is set */
     int parallel_workers;         /* per index build, -1 = see index.c */
-    int64_t max_rate;             /* of the copy, bytes per second, 0 = no limit */
-    int nice;                     /* percent of its time for which the copy sleeps, 0..99 */
-    int apply_jobs;               /* sessions that apply changes, 1..16 */
-    int64_t pull_batch_count;     /* most changes applied in one transaction, 1..1000000 */
-    const char *spool_dir;        /* NULL = see spool_default_dir */
-    int64_t spool_limit;          /* bytes of waiting changes on disk, 0 = none */
-    int64_t max_wal;              /* bytes that the slot may hold back, 0 = the server's limit */
+    CopyMethod copy_method;
+    int64_t max_rate;         /* of the copy, bytes per second, 0 = no limit */
+    int nice;                 /* percent of its time for which the copy sleeps, 0..99 */
+    int apply_jobs;           /* sessions that apply changes, 1..16 */
+    int64_t pull_batch_count; /* most changes applied in one transaction, 1..1000000 */
+    const char *spool_dir;    /* NULL = see spool_default_dir */
+    int64_t spool_limit;      /* bytes of waiting changes on disk, 0 = none */
+    int64_t max_wal;          /* bytes that the slot may hold back, 0 = the server's limit */
     MaxWalAction max_wal_action;
     int64_t delta_count; /* cutover is tried below so many outstanding changes */
 

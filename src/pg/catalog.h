@@ -16,6 +16,7 @@ typedef struct Column {
     const char *name; /* unquoted */
     uint32_t type_oid;
     int32_t typmod;
+    int length; /* bytes of a value; -1 = it varies */
     uint32_t collation_oid;
     const char *type;       /* as declared, with modifiers: "numeric(10,2)" */
     const char *base_type;  /* domains resolved, without modifiers: what to cast to, because a cast

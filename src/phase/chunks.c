@@ -28,6 +28,8 @@ typedef struct Part {
 struct Chunks {
     Part *parts; /* per leaf */
     int leaf_count;
+    int64_t row_count; /* estimated */
+    int64_t byte_count;
     int leaf; /* which one the next chunk is of; all before it are assigned */
 };
 
@@ -89,6 +91,7 @@ chunks_measure(Migration *run, Chunks *chunks, int64_t most_bytes, Err *err)
     counters->blocks_total = counters->rows_estimated = 0;
     counters->blocks_copied = counters->rows_copied = 0;
     counters->blocks_before = counters->rows_before = 0;
+    chunks->row_count = chunks->byte_count = 0;
     chunks->leaf = 0;
     for (int i = 0; i < chunks->leaf_count; i++) {
         int64_t decoded_bytes = rows_int(rows, i, 1) + rows_int(rows, i, 3) * CHUNKS_ROW_BYTES;
@@ -98,6 +101,8 @@ chunks_measure(Migration *run, Chunks *chunks, int64_t most_bytes, Err *err)
         chunks->parts[i].saw_rows = saw_rows;
         counters->blocks_total += rows_int(rows, i, 0);
         counters->rows_estimated += rows_int(rows, i, 2);
+        chunks->byte_count += rows_int(rows, i, 1);
+        chunks->row_count += rows_int(rows, i, 3);
     }
     return true;
 }
@@ -162,6 +167,12 @@ chunks_count(const Chunks *chunks)
     for (int i = 0; i < chunks->leaf_count; i++)
         count += chunks->parts[i].block_count / chunks->parts[i].chunk_blocks + 1;
     return count;
+}
+
+int64_t
+chunks_row_bytes(const Chunks *chunks)
+{
+    return chunks->row_count > 0 ? chunks->byte_count / chunks->row_count : 0;
 }
 
 int64_t

@@ -41,6 +41,9 @@ bool chunks_are_taken(const Chunks *chunks);
 /* How many there are, about. */
 int64_t chunks_count(const Chunks *chunks);
 
+/* What a row takes in the original, on average, out of line included; 0 = there is none. */
+int64_t chunks_row_bytes(const Chunks *chunks);
+
 /* How many blocks a chunk of the leaf has. */
 int64_t chunks_blocks(const Chunks *chunks, int leaf);
 

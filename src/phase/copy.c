@@ -87,11 +87,30 @@ choose_pipe_count(const Migration *run, const Copy *copy)
     return chunks < others_most_jobs(run) ? (int)chunks : others_most_jobs(run);
 }
 
+/* By COPY or INSERT ... SELECT?  Values that travel as text need formats which only COPY's have. */
+static void
+choose_method(Migration *run, const Copy *copy)
+{
+    CopyMethod method = run->settings->copy_method;
+    bool can_insert;
+
+    run->footprint = footprint_of(&run->projection, &run->original, &run->shadow, run->arena);
+    can_insert = run->footprint.is_known && run->binary_copy;
+    run->inserts =
+        can_insert && (method == COPY_METHOD_INSERT ||
+                       (method == COPY_METHOD_AUTO &&
+                        footprint_prefers_insert(&run->footprint, chunks_row_bytes(copy->chunks))));
+    if (method == COPY_METHOD_INSERT && !can_insert && !run->projection.is_copy_statement)
+        log_info("rows are copied by COPY: how large they become is not known beforehand");
+}
+
 static void
 say_what_comes(const Migration *run)
 {
     const Copy *copy = run->copy;
-    const char *how = run->binary_copy || run->projection.is_copy_statement ? "" : ", as text";
+    const char *how = run->inserts                                            ? ", by INSERT"
+                      : run->binary_copy || run->projection.is_copy_statement ? ""
+                                                                              : ", as text";
 
     if (run->leaf_count == 1)
         log_info("copying %lld blocks in chunks of %lld, %d at a time%s",
@@ -150,7 +169,8 @@ restart(Migration *run, int moved, Err *err)
                 run->leaves[moved].qualified, run->leaf_count == 1 ? "it" : "all partitions");
     /* first our own locks: somebody may wait for them, and we for him */
     for (int i = 0; i < copy->pipe_count; i++) {
-        if (copy->pipes[i].state != PIPE_IDLE && copy->pipes[i].rows_read > 0)
+        if (copy->pipes[i].state != PIPE_IDLE &&
+            (copy->pipes[i].rows_read > 0 || copy->pipes[i].rows_written > 0))
             chunks_note_seen(copy->chunks, copy->pipes[i].chunk.leaf);
         pipe_close(&copy->pipes[i]);
     }
@@ -353,6 +373,7 @@ copy_enter(Migration *run, Err *err)
     copy->renew_us = clock_now_us() + run->settings->snapshot_max_age_s * 1000000;
     if (!measure(run, copy, err) || !limit_transactions(run, copy, err))
         return err_wrap(err, "measuring %s", run->original.qualified);
+    choose_method(run, copy);
     if (!open_pipes(run, copy, err) || !go_on_from_before(run, copy, err) || !others_look(run, err))
         return false;
     say_what_comes(run);

@@ -56,6 +56,26 @@ copy_add_select(const Migration *run, Buf *sql, const char *source)
 }
 
 void
+copy_add_measure(const Migration *run, Buf *sql, const Chunk *chunk)
+{
+    sql_add(sql, "select pg_catalog.count(*), coalesce(pg_catalog.sum(%S), 0) from ",
+            run->footprint.varying);
+    copy_add_chunk(run, sql, chunk);
+    buf_add_text(sql, " o");
+}
+
+void
+copy_add_insert(const Migration *run, Buf *sql, const Chunk *chunk)
+{
+    BUF_AUTO(source);
+
+    copy_add_chunk(run, &source, chunk);
+    sql_add(sql, "insert into %S (%S) overriding system value ",
+            run->leaves[chunk->leaf].shadow_qualified, run->outputs);
+    copy_add_select(run, sql, buf_text(&source));
+}
+
+void
 copy_add_into(const Migration *run, Buf *sql, int leaf)
 {
     sql_add(sql, "copy %S (%S) from stdin%S", run->leaves[leaf].shadow_qualified, run->outputs,

@@ -23,6 +23,12 @@ void copy_add_columns(const Migration *run, Buf *sql);
 /* The SELECT that makes the shadow's rows of `source`, such as the chunk above. */
 void copy_add_select(const Migration *run, Buf *sql, const char *source);
 
+/* The chunk's count of rows, and the bytes of what varies in them; see Footprint. */
+void copy_add_measure(const Migration *run, Buf *sql, const Chunk *chunk);
+
+/* "insert into shadow select ..." of the chunk. */
+void copy_add_insert(const Migration *run, Buf *sql, const Chunk *chunk);
+
 /* "copy shadow (...) from stdin"; the second begins a transaction for it. */
 void copy_add_into(const Migration *run, Buf *sql, int leaf);
 void copy_add_write(const Migration *run, Buf *sql, int leaf);

@@ -20,6 +20,7 @@
 #include "phase/rates.h"
 #include "phase/walbudget.h"
 #include "plan/ddl.h"
+#include "plan/footprint.h"
 #include "plan/projection.h"
 
 typedef struct Spool Spool;
@@ -227,6 +228,8 @@ typedef struct Migration {
     const char **shadow_key_equal; /* per key column: "OPERATOR(pg_catalog.=)" */
     bool binary_stream;            /* values of the stream travel in binary */
     bool binary_copy;
+    bool inserts; /* the copy is INSERT ... SELECT, where a chunk is not too large for that */
+    Footprint footprint;
     Definition definition;
     Dependents dependents;
     const char *snapshot; /* the keeper's snapshot id */

@@ -10,28 +10,26 @@
 
 enum { BUFFER_BYTES = 128 * 1024 };
 
+/* A value out of line is stored, and decoded, in rows of so much. */
+enum { PIECE_BYTES = 1996 };
+
 /*
  * No chunk waits for the disk: one that a crash of the server takes back is no loss, since the run
  * dies with its snapshot, and the swap's own commit flushes all WAL before it.
  */
 static const char SQL_NO_WAIT[] = "set synchronous_commit to off";
 
-static bool
-uses_insert(const Migration *run)
-{
-    return run->projection.is_copy_statement;
-}
-
 bool
 pipe_open(Migration *run, Pipe *pipe, Err *err)
 {
-    ConnKind kind = run->binary_copy || uses_insert(run) ? CONN_EXPRESSIONS : CONN_SQL;
+    bool is_statement = run->projection.is_copy_statement;
+    ConnKind kind = run->binary_copy || is_statement ? CONN_EXPRESSIONS : CONN_SQL;
 
     pipe->state = PIPE_IDLE;
     pipe->writer = migration_connect_owner(run, kind, "copy to", err);
     if (pipe->writer == NULL || !query_exec(pipe->writer, SQL_NO_WAIT, err))
         return false;
-    if (uses_insert(run))
+    if (is_statement)
         return true;
     pipe->reader = migration_connect_owner(run, kind, "copy from", err);
     return pipe->reader != NULL;
@@ -46,41 +44,109 @@ pipe_close(Pipe *pipe)
     *pipe = (Pipe){0};
 }
 
-static void
-add_select(const Migration *run, Buf *sql, const Pipe *pipe)
+/* The chunk by COPY, from one session to the other. */
+static bool
+start_piping(const Migration *run, Pipe *pipe, Err *err)
 {
     BUF_AUTO(chunk);
-
-    copy_add_chunk(run, &chunk, &pipe->chunk);
-    copy_add_select(run, sql, buf_text(&chunk));
-}
-
-bool
-pipe_start(const Migration *run, Pipe *pipe, Err *err)
-{
     BUF_AUTO(read);
     BUF_AUTO(write);
 
-    pipe->rows_read = pipe->rows_written = pipe->bytes = pipe->open_bytes = 0;
-    pipe->began_us = clock_now_us();
+    pipe->inserts = false;
     pipe->state = PIPE_OPENING;
-    if (uses_insert(run)) {
-        copy_add_begin(run, &write);
-        sql_add(&write, "insert into %S (%S) overriding system value ",
-                run->leaves[pipe->chunk.leaf].shadow_qualified, run->outputs);
-        add_select(run, &write, pipe);
-        return query_send(pipe->writer, buf_text(&write), err);
-    }
+    copy_add_chunk(run, &chunk, &pipe->chunk);
     /* not read only: a new column's default may take numbers from a sequence */
     copy_add_begin(run, &read);
     if (!run->binary_copy)
         buf_add_text(&read, conn_role_inputs(pipe->reader));
     buf_add_text(&read, "copy (");
-    add_select(run, &read, pipe);
+    copy_add_select(run, &read, buf_text(&chunk));
     sql_add(&read, ") to stdout%S", run->binary_copy ? " (format binary)" : "");
     copy_add_write(run, &write, pipe->chunk.leaf);
     return query_send(pipe->reader, buf_text(&read), err) &&
            query_send(pipe->writer, buf_text(&write), err);
+}
+
+/* The chunk by one statement, in the open transaction of the writer. */
+static bool
+start_inserting(const Migration *run, Pipe *pipe, Err *err)
+{
+    BUF_AUTO(sql);
+
+    pipe->state = PIPE_INSERTING;
+    copy_add_insert(run, &sql, &pipe->chunk);
+    if (!query_send(pipe->writer, buf_text(&sql), err))
+        return false;
+    FAULT_POINT("copy.inserting");
+    return true;
+}
+
+bool
+pipe_start(const Migration *run, Pipe *pipe, Err *err)
+{
+    BUF_AUTO(sql);
+
+    pipe->rows_read = pipe->rows_written = pipe->bytes = pipe->open_bytes = 0;
+    pipe->began_us = clock_now_us();
+    pipe->inserts = run->inserts || run->projection.is_copy_statement;
+    if (!pipe->inserts)
+        return start_piping(run, pipe, err);
+    copy_add_begin(run, &sql);
+    if (run->inserts)
+        copy_add_measure(run, &sql, &pipe->chunk);
+    else
+        copy_add_insert(run, &sql, &pipe->chunk);
+    pipe->state = run->inserts ? PIPE_MEASURING : PIPE_INSERTING;
+    return query_send(pipe->writer, buf_text(&sql), err);
+}
+
+/* The chunk by COPY after all, which can commit in the middle and tells the row that does not fit. */
+static bool
+turn_to_piping(const Migration *run, Pipe *pipe, Err *err)
+{
+    pipe->bytes = 0;
+    return query_exec(pipe->writer, "rollback", err) && start_piping(run, pipe, err);
+}
+
+/* One statement is one transaction: is that small enough for every decoder? */
+static bool
+advance_measuring(const Migration *run, Pipe *pipe, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+    int64_t count;
+    int64_t varying;
+
+    if (!query_is_done(pipe->writer))
+        return true;
+    if (!query_finish(pipe->writer, &rows, err))
+        return false;
+    count = rows_int(rows, 0, 0);
+    varying = rows_int(rows, 0, 1);
+    pipe->bytes = count * run->footprint.fixed_bytes + varying;
+    if (pipe->bytes + (count + varying / PIECE_BYTES) * CHUNKS_ROW_BYTES > pipe->most_open_bytes)
+        return turn_to_piping(run, pipe, err);
+    return start_inserting(run, pipe, err);
+}
+
+static bool
+advance_inserting(const Migration *run, Pipe *pipe, Err *err)
+{
+    AUTO(Rows) *rows = NULL;
+
+    if (!query_is_done(pipe->writer))
+        return true;
+    if (!query_finish(pipe->writer, &rows, err)) {
+        if (err->kind != ERR_DATA || !run->inserts)
+            return false;
+        err_clear(err);
+        return turn_to_piping(run, pipe, err);
+    }
+    pipe->rows_written = rows_affected(rows);
+    /* of a copy statement's rows nobody knows the size; as much as there may be */
+    if (!run->inserts)
+        pipe->bytes = pipe->most_bytes;
+    pipe->state = PIPE_CHECKING;
+    return true;
 }
 
 /*
@@ -124,19 +190,8 @@ name_failed_row(Migration *run, const Pipe *pipe, int64_t row, Err *err)
 static bool
 advance_opening(Migration *run, Pipe *pipe, Err *err)
 {
-    if (!query_is_done(pipe->writer) || (pipe->reader != NULL && !query_is_done(pipe->reader)))
+    if (!query_is_done(pipe->writer) || !query_is_done(pipe->reader))
         return true;
-    if (uses_insert(run)) {
-        AUTO(Rows) *rows = NULL;
-
-        if (!query_finish(pipe->writer, &rows, err))
-            return false;
-        pipe->rows_written = rows_affected(rows);
-        /* nobody has seen them; as much as there may be */
-        pipe->bytes = pipe->most_bytes;
-        pipe->state = PIPE_CHECKING;
-        return true;
-    }
     /* the reader may fail on its first row, before a COPY begins */
     if (!query_finish(pipe->reader, NULL, err))
         return name_failed_row(run, pipe, 0, err);
@@ -263,7 +318,7 @@ advance_piping(Migration *run, Pipe *pipe, Err *err)
 static bool
 check_place(Migration *run, Pipe *pipe, bool *moved, Err *err)
 {
-    Conn *holder = uses_insert(run) ? pipe->writer : pipe->reader;
+    Conn *holder = pipe->inserts ? pipe->writer : pipe->reader;
     const Leaf *leaf = &run->leaves[pipe->chunk.leaf];
     uint32_t oid;
     uint32_t filenode;
@@ -287,10 +342,9 @@ advance_checking(Migration *run, Pipe *pipe, Err *err)
         pipe->state = PIPE_MOVED;
         return true;
     }
-    if (pipe->reader != NULL && !query_exec(pipe->reader, "commit", err))
-        return false;
     pipe->state = PIPE_CLOSING;
-    return uses_insert(run) || copydata_end(pipe->writer, NULL, err);
+    return pipe->inserts ||
+           (query_exec(pipe->reader, "commit", err) && copydata_end(pipe->writer, NULL, err));
 }
 
 static bool
@@ -299,7 +353,7 @@ advance_closing(Migration *run, Pipe *pipe, Err *err)
     AUTO(Text) *note = NULL;
     AUTO(Text) *sql = NULL;
 
-    if (!uses_insert(run)) {
+    if (!pipe->inserts) {
         if (!query_is_done(pipe->writer))
             return true;
         if (!count_written(run, pipe, err))
@@ -329,6 +383,10 @@ bool
 pipe_advance(Migration *run, Pipe *pipe, Err *err)
 {
     switch (pipe->state) {
+    case PIPE_MEASURING:
+        return advance_measuring(run, pipe, err);
+    case PIPE_INSERTING:
+        return advance_inserting(run, pipe, err);
     case PIPE_OPENING:
         return advance_opening(run, pipe, err);
     case PIPE_PIPING:

@@ -1,7 +1,8 @@
 /*
  * One chunk's way from the original to the shadow: a session that reads the original and one that
- * writes the shadow; for a copy statement the latter alone.  Which chunk comes next, how fast, and
- * what follows when a table was rewritten, is not decided here; see copy.c.
+ * writes the shadow, by COPY; or the latter alone, by INSERT ... SELECT: for a copy statement, and
+ * where that is cheaper (see plan/footprint.h).  Which chunk comes next, how fast, and what follows
+ * when a table was rewritten, is not decided here; see copy.c.
  */
 #ifndef WALTER_PIPE_H
 #define WALTER_PIPE_H
@@ -11,6 +12,8 @@
 
 typedef enum PipeState {
     PIPE_IDLE = 0,
+    PIPE_MEASURING,  /* the server is asked how large the chunk's rows are ... */
+    PIPE_INSERTING,  /* ... and copies them by itself */
     PIPE_OPENING,    /* both ends are told to begin */
     PIPE_PIPING,     /* rows go from one end to the other */
     PIPE_ENDING,     /* the transaction is large enough: the writing end finishes it ... */
@@ -27,6 +30,7 @@ typedef struct Pipe {
     Conn *writer;
     PipeState state;
     Chunk chunk;
+    bool inserts;            /* this chunk, by one statement */
     int64_t most_bytes;      /* of a chunk that nobody counts, as it is copied by a statement */
     int64_t most_open_bytes; /* so much a decoder may have to keep of a transaction */
     int64_t rows_read;       /* in this chunk, for naming a row that does not fit */

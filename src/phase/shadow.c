@@ -200,7 +200,7 @@ resolve_references(Migration *run, Conn *conn, const DdlStatement *statement, co
  */
 static bool
 probe_default(Migration *run, Conn *conn, const char *expression, const Column *column,
-              const char **value, Err *err)
+              NewValue *value, Err *err)
 {
     AUTO(Text) *create =
         sql_build("create table %I.probe (); alter table %I.probe add column c %S default %S",
@@ -219,11 +219,12 @@ probe_default(Migration *run, Conn *conn, const char *expression, const Column *
     if (!think_as_walter(conn, err) || !query_one(conn, read, NULL, &rows, err) ||
         !query_exec(conn, drop, err))
         return false;
-    if (rows_bool(rows, 0, 0))
+    value->is_constant = rows_bool(rows, 0, 0);
+    if (value->is_constant)
         sql_add_literal(&literal, rows_text(rows, 0, 1));
     else
         buf_add_text(&literal, expression);
-    *value = arena_copy(run->arena, buf_text(&literal), literal.len);
+    value->sql = arena_copy(run->arena, buf_text(&literal), literal.len);
     return true;
 }
 
@@ -240,20 +241,20 @@ find_added(const DdlStatement *statement, const char *column)
 /* What existing rows get in the columns that the statement added. */
 static bool
 find_values(Migration *run, Conn *conn, const DdlStatement *statement, const TableShape *before,
-            const TableShape *after, const char **values, Err *err)
+            const TableShape *after, NewValue *values, Err *err)
 {
     for (int i = 0; i < after->column_count; i++) {
         const Column *column = &after->columns[i];
         const DdlAction *action = find_added(statement, column->name);
         const char *expression;
 
-        values[i] = NULL;
+        values[i] = (NewValue){0};
         if (catalog_find_attnum(before, column->attnum) >= 0 || action == NULL ||
             action->is_serial || action->is_identity || action->is_generated)
             continue;
         expression = action->expression != NULL ? action->expression : column->domain_default;
         if (expression == NULL)
-            values[i] = "null";
+            values[i] = (NewValue){.sql = "null", .is_constant = true};
         else if (!probe_default(run, conn, expression, column, &values[i], err))
             return false;
     }
@@ -285,7 +286,7 @@ rehearse(Migration *run, Conn *conn, const DdlStatement *statement, TableShape *
     TableShape after;
     const char **names =
         arena_alloc(run->arena, sizeof *names * (size_t)(statement->reference_count + 1));
-    const char **values;
+    NewValue *values;
     const char *text;
 
     if (!resolve_references(run, conn, statement, names, err))

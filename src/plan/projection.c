@@ -70,7 +70,8 @@ projection_begin(const TableShape *original, const Ddl *ddl, Arena *arena, Proje
         origin[i] = i;
         outputs[i] = (Output){.column = i,
                               .name = original->columns[i].name,
-                              .uses = use_only(i, original->column_count, arena)};
+                              .uses = use_only(i, original->column_count, arena),
+                              .source = i};
     }
 }
 
@@ -101,7 +102,7 @@ typedef struct Step {
     const TableShape *before;
     const TableShape *after;
     const DdlStatement *statement;
-    const char *const *values;
+    const NewValue *values;
     const TableShape *original;
     Arena *arena;
 } Step;
@@ -166,7 +167,7 @@ add_kept(const Step *step, int from, int to, Buf *items, Output *output, Err *er
     const Output *below = projection_find(step->old, from);
     const DdlAction *change = find_action(step->statement, ACTION_ALTER_TYPE, old->name);
 
-    *output = (Output){.column = to, .name = new->name, .is_new = below->is_new};
+    *output = (Output){.column = to, .name = new->name, .is_new = below->is_new, .source = -1};
     if (change != NULL && change->expression != NULL) {
         bool *uses = arena_alloc(step->arena, (size_t)step->original->column_count * sizeof *uses);
 
@@ -180,6 +181,9 @@ add_kept(const Step *step, int from, int to, Buf *items, Output *output, Err *er
         if (!same_type(old, new))
             sql_add(items, "::%S", new->base_type);
         output->uses = below->uses;
+        output->source = below->source;
+        if (same_type(old, new))
+            output->constant = below->constant;
     }
     sql_add(items, " as %I", new->name);
     return true;
@@ -191,11 +195,13 @@ add_new(const Step *step, int to, Buf *items, Output *output)
     const Column *column = &step->after->columns[to];
     size_t bytes = (size_t)step->original->column_count * sizeof(bool);
 
-    sql_add(items, "(%S)::%S as %I", step->values[to], column->base_type, column->name);
+    sql_add(items, "(%S)::%S as %I", step->values[to].sql, column->base_type, column->name);
     *output = (Output){.column = to,
                        .name = column->name,
                        .uses = arena_alloc(step->arena, bytes),
-                       .is_new = true};
+                       .is_new = true,
+                       .source = -1,
+                       .constant = step->values[to].is_constant ? step->values[to].sql : NULL};
 }
 
 /* Can the projection write the column at all, and does it have something to write? */
@@ -205,7 +211,7 @@ is_written(const Step *step, int from, int to)
     if (step->after->columns[to].generated)
         return false;
     if (from < 0)
-        return step->values[to] != NULL;
+        return step->values[to].sql != NULL;
     return projection_find(step->old, from) != NULL;
 }
 
@@ -277,7 +283,7 @@ add_alias(const Step *step, const char *row, Buf *tail)
 
 bool
 projection_add(Projection *projection, const TableShape *before, const TableShape *after,
-               const DdlStatement *statement, const char *const *values, const TableShape *original,
+               const DdlStatement *statement, const NewValue *values, const TableShape *original,
                Arena *arena, Err *err)
 {
     const Step step = {.old = projection,
@@ -358,7 +364,8 @@ projection_use_copy(Projection *projection, const CopyStatement *copy, const Tab
             return err_hint(err, "Select the key column itself, with a cast if need be: changes "
                                  "that arrive during the copy find their rows by it.");
         }
-        outputs[i] = (Output){.column = column, .name = copy->columns[i], .uses = uses};
+        outputs[i] =
+            (Output){.column = column, .name = copy->columns[i], .uses = uses, .source = -1};
     }
     sql_add_identifier(&seq, projection->seq);
     text = ddl_copy_select(copy, SOURCE_MARK, buf_text(&seq), arena);

@@ -22,7 +22,15 @@ typedef struct Output {
     const char *name; /* unquoted, same as the shadow's column */
     const bool *uses; /* per column of the original: does the value depend on it? */
     bool is_new;      /* added by the ALTER: set once at insert, never touched by an update */
+    int source;       /* the original's column that it is, as it is or cast; -1 = it is computed */
+    const char *constant; /* the literal that every row gets, or NULL */
 } Output;
+
+/* What the rows that are there get in an added column. */
+typedef struct NewValue {
+    const char *sql; /* NULL leaves the column to its default */
+    bool is_constant;
+} NewValue;
 
 typedef struct Projection {
     const char *seq; /* unquoted name of the passed-through column, unlike any column's name */
@@ -46,13 +54,12 @@ void projection_begin(const TableShape *original, const Ddl *ddl, Arena *arena, 
  * Add one ALTER statement on top.
  *
  * `before`, `after`: the shadow's definition around that statement; same attnum = same column.
- * `values`: per column of `after`, for new columns: SQL text of the value that existing rows get, or
- * NULL to leave the column to its default.  Ignored for columns that `before` has.
+ * `values`: per column of `after`; ignored for columns that `before` has.
  * Fails with ERR_REFUSED when a USING expression needs what no row can give.
  */
 NODISCARD bool projection_add(Projection *projection, const TableShape *before,
                               const TableShape *after, const DdlStatement *statement,
-                              const char *const *values, const TableShape *original, Arena *arena,
+                              const NewValue *values, const TableShape *original, Arena *arena,
                               Err *err);
 
 /*

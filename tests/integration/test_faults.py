@@ -89,6 +89,7 @@ BEFORE = [
     Death("stream.opened"),
     Death("copy.piping:100"),
     Death("copy.part_committed", setup=PARTS),
+    Death("copy.inserting", args=("--copy-method=insert",)),
     Death("copy.chunk_uncommitted"),
     Death("copy.commit_sent"),
     Death("copy.chunk_done"),

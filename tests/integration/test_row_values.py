@@ -45,11 +45,13 @@ def assert_said(db, result, reason):
     assert MARKER not in str(db.query("select r::text from walter.run r"))
 
 
+@pytest.mark.parametrize("method", ["copy", "insert"])
 @pytest.mark.parametrize("what", MISFITS)
-def test_in_the_copy(db, walter, what):
+def test_in_the_copy(db, walter, what, method):
     action, change, reason = MISFITS[what]
     db.execute(TABLE + f"update t set {change} where id = 7")
-    assert_said(db, walter.perform(f"alter table t {action}", "-v", check=3), reason)
+    assert_said(db, walter.perform(f"alter table t {action}", "-v", f"--copy-method={method}",
+                                   check=3), reason)
 
 
 @pytest.mark.parametrize("what", ["check", "integer", "raised"])
