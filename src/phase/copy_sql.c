@@ -46,13 +46,31 @@ copy_add_chunk(const Migration *run, Buf *sql, const Chunk *chunk)
     buf_add_text(sql, ")");
 }
 
+static void
+add_select(const Migration *run, Buf *sql, const char *source, bool typed)
+{
+    buf_add_text(sql, "select ");
+    for (int i = 0; i < run->projection.output_count; i++) {
+        const Output *output = &run->projection.outputs[i];
+
+        sql_add(sql, "%Sp.%I", i == 0 ? "" : ", ", output->name);
+        /* without modifiers: what is too long is to be an error, as it is for INSERT */
+        if (typed)
+            sql_add(sql, "::%S", run->shadow.columns[output->column].base_type);
+    }
+    sql_add(sql, " from (%S%S%S) p", run->projection.head, source, run->projection.tail);
+}
+
 void
 copy_add_select(const Migration *run, Buf *sql, const char *source)
 {
-    buf_add_text(sql, "select ");
-    for (int i = 0; i < run->projection.output_count; i++)
-        sql_add(sql, "%Sp.%I", i == 0 ? "" : ", ", run->projection.outputs[i].name);
-    sql_add(sql, " from (%S%S%S) p", run->projection.head, source, run->projection.tail);
+    add_select(run, sql, source, false);
+}
+
+void
+copy_add_typed_select(const Migration *run, Buf *sql, const char *source)
+{
+    add_select(run, sql, source, run->projection.is_copy_statement);
 }
 
 void

@@ -20,8 +20,14 @@ void copy_add_chunk(const Migration *run, Buf *sql, const Chunk *chunk);
 /* The original's columns as the projection wants them, of table `o`: "select o.a, ... from ". */
 void copy_add_columns(const Migration *run, Buf *sql);
 
-/* The SELECT that makes the shadow's rows of `source`, such as the chunk above. */
+/* The SELECT that makes the shadow's rows of `source`, such as the chunk above, for an INSERT ... */
 void copy_add_select(const Migration *run, Buf *sql, const char *source);
+
+/*
+ * ... and for a COPY, which takes values of the shadow's types alone: what a copy statement selects
+ * may be of others.
+ */
+void copy_add_typed_select(const Migration *run, Buf *sql, const char *source);
 
 /* The chunk's count of rows, and the bytes of what varies in them; see Footprint. */
 void copy_add_measure(const Migration *run, Buf *sql, const Chunk *chunk);

@@ -265,7 +265,7 @@ copy_rows(Renewal *renewal, int leaf, Err *err)
         buf_add_text(&out, conn_role_inputs(renewal->reader));
     }
     buf_add_text(&out, "copy (");
-    copy_add_select(run, &out, buf_text(&source));
+    copy_add_typed_select(run, &out, buf_text(&source));
     sql_add(&out, ") to stdout%S", format);
     buf_add_text(&in, conn_role_formats(renewal->writer));
     if (!run->binary_copy)

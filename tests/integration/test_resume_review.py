@@ -1,4 +1,5 @@
 """What a review of resuming found: each of these once lost rows, a run, or its way."""
+import re
 import signal
 import time
 
@@ -30,11 +31,15 @@ def test_keys_that_become_one(db, walter):
     assert result.code == 3, result
 
 
-def test_copy_statement_whose_values_are_converted(db, walter):
-    statement = "insert into %{shadow_table} (id, n, filler, doc) select id, n, filler, doc from t"
-    half = HalfCopied(db, walter, args=["-c", statement])
+@pytest.mark.parametrize("n", ["n", "n::smallint", "n::numeric"])
+def test_copy_statement_whose_values_are_converted(db, walter, n):
+    """Rows that changed within blocks that were copied are read again: there is room for them."""
+    statement = f"insert into %{{shadow_table}} (id, n, filler, doc) select id, {n}, filler, doc from t"
+    half = HalfCopied(db, walter, args=["-c", statement],
+                      definition=DOCS.replace("doc text)", "doc text) with (fillfactor = 50)"))
     half.twins.do("update {t} set n = n + 1 where id % 3 = 0")
-    half.go_on()
+    result = half.go_on()
+    assert re.search(r"new snapshot; [1-9]\d* rows .* were copied again", result.stderr)
     half.assert_equal()
 
 
