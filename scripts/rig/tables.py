@@ -36,6 +36,17 @@ INDEXED = Table("pgbench_accounts with four more indexes", "pgbench_accounts", "
                 ["drop index bench_1, bench_2, bench_3, bench_4"])
 # 20 kB that do not compress
 _LONG = "(select string_agg(md5(i::text || k::text), '') from generate_series(1, 625) k)"
+# 20 kB that do
+_LINES = "(select string_agg('line ' || i || ' ' || k, E'\\n') from generate_series(1, 1600) k)"
+# what tables of applications are made of
+_USUAL = {"id": ("int primary key", "i"), "n": ("int", "i"), "owner": ("bigint", "i % 1000"),
+          "parent": ("bigint", "i"), "created": ("timestamptz", "now()"),
+          "changed": ("timestamptz", "now()"), "active": ("boolean", "true"),
+          "state": ("text", "'pending'"), "digest": ("text", "md5(i::text)"),
+          "name": ("varchar(50)", "'somebody ' || i"), "price": ("numeric(12,2)", "i / 100.0"),
+          "amount": ("int", "7"), "day": ("date", "'2026-01-01'"),
+          "token": ("uuid", "gen_random_uuid()"), "note": ("text", "null"),
+          "extra": ("jsonb", "'{\"a\": 1, \"b\": [1, 2, 3]}'")}
 
 
 def other_shapes(scale):
@@ -45,6 +56,9 @@ def other_shapes(scale):
              scale * 100_000),
         _own("rows with a uuid for a key", "bench_uuid", "id uuid primary key, n int, t text",
              "gen_random_uuid(), i, md5(i::text)", scale * 40_000),
+        _own("rows of 16 columns of the usual kinds", "bench_usual",
+             ", ".join(f"{name} {kind}" for name, (kind, _) in _USUAL.items()),
+             ", ".join(value for _, value in _USUAL.values()), scale * 20_000),
         # pg_repack fails where the storage leaves no use for a TOAST table; 2,000 would go there
         _own("rows of 2 kB", "bench_2kb", "id int primary key, n int, filler char(1900)",
              "i, i, 'x'", scale * 4000,
@@ -53,6 +67,8 @@ def other_shapes(scale):
              "id int primary key, n int, filler char(2000), long text", f"i, i, 'x', {_LONG}",
              scale * 400, "alter table bench_wide alter filler set storage plain, "
              "alter long set storage external"),
+        _own("rows with 20 kB that compress", "bench_lines", "id int primary key, n int, long text",
+             f"i, i, {_LINES}", scale * 400),
     ]
 
 
