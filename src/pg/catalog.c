@@ -61,7 +61,7 @@ static const char SQL_COLUMNS[] =
     "       coalesce(bt.typtype = 'e' or b.oid in (16, 17, 18, 19, 20, 21, 23, 26, 1082, 1114,"
     "                1184, 2950) or (b.oid in (25, 1043) and"
     "                (coalesce(co.collisdeterministic, true))), false),"
-    "       io.ok, a.atthasdef, a.attlen"
+    "       io.ok, a.atthasdef, a.attlen, a.attgenerated = 'v', a.attstorage"
     "  from pg_catalog.pg_attribute a"
     "  join pg_catalog.pg_type t on t.oid = a.atttypid"
     "  join base b on b.type = a.atttypid and b.typmod = a.atttypmod"
@@ -407,6 +407,8 @@ fill_column(const Rows *rows, int row, Arena *arena, Column *column)
     column->binary_io = rows_bool(rows, row, 15);
     column->has_default = rows_bool(rows, row, 16);
     column->length = (int)rows_int(rows, row, 17);
+    column->is_virtual = rows_bool(rows, row, 18);
+    column->storage = rows_text(rows, row, 19)[0];
 }
 
 /* Read "1 3 2" (int2vector) up to `count` attnums; an expression (0) makes the key unusable. */

@@ -24,7 +24,9 @@ typedef struct Column {
     const char *stage_type; /* domains resolved, with modifiers: what a value of it looks like */
     const char *collation;  /* quoted name, or NULL when it is the type's default */
     bool not_null;
-    bool generated;             /* GENERATED ALWAYS AS (...) */
+    bool generated;             /* GENERATED ALWAYS AS (...) ... */
+    bool is_virtual;            /* ... VIRTUAL: computed when it is read, stored nowhere */
+    char storage;               /* pg_attribute.attstorage: p, e, m, x */
     char identity;              /* 'a', 'd' or '\0' */
     const char *generation;     /* expression of a generated column, or NULL */
     bool has_default;           /* of its own, or GENERATED */

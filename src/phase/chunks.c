@@ -94,7 +94,7 @@ chunks_measure(Migration *run, Chunks *chunks, int64_t most_bytes, Err *err)
     chunks->row_count = chunks->byte_count = 0;
     chunks->leaf = 0;
     for (int i = 0; i < chunks->leaf_count; i++) {
-        int64_t decoded_bytes = rows_int(rows, i, 1) + rows_int(rows, i, 3) * CHUNKS_ROW_BYTES;
+        int64_t decoded_bytes = rows_int(rows, i, 1) + rows_int(rows, i, 3) * FOOTPRINT_ROW_BYTES;
         bool saw_rows = chunks->parts[i].saw_rows || chunks->parts[i].rows_copied > 0;
 
         chunks->parts[i] = new_part(rows_int(rows, i, 0), decoded_bytes, most_bytes);

@@ -8,9 +8,6 @@
 #include "base/buf.h"
 #include "phase/migration.h"
 
-/* A decoder holds each row with about so many bytes around it. */
-enum { CHUNKS_ROW_BYTES = 110 };
-
 typedef struct Chunk {
     int leaf; /* in run->leaves */
     int64_t first_block;

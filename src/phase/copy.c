@@ -44,6 +44,8 @@ struct Copy {
     Chunks *chunks;
     Pace pace;
     int restarts;
+    int64_t inserted_chunks;
+    int64_t copied_chunks;
     int64_t most_open_bytes;
     SlotWait wait;    /* for a newer snapshot */
     int64_t renew_us; /* when the next one is due */
@@ -92,16 +94,22 @@ static void
 choose_method(Migration *run, const Copy *copy)
 {
     CopyMethod method = run->settings->copy_method;
+    bool shuffled = false;
     bool can_insert;
 
-    run->footprint = footprint_of(&run->projection, &run->original, &run->shadow, run->arena);
+    for (int i = 0; i < run->leaf_count; i++)
+        shuffled = shuffled || run->leaves[i].order != NULL;
+    run->footprint =
+        footprint_of(&run->projection, &run->original, &run->shadow, shuffled, run->arena);
     can_insert = run->footprint.is_known && run->binary_copy;
     run->inserts =
         can_insert && (method == COPY_METHOD_INSERT ||
                        (method == COPY_METHOD_AUTO &&
                         footprint_prefers_insert(&run->footprint, chunks_row_bytes(copy->chunks))));
     if (method == COPY_METHOD_INSERT && !can_insert && !run->projection.is_copy_statement)
-        log_info("rows are copied by COPY: how large they become is not known beforehand");
+        log_info("rows are copied by COPY: %s",
+                 run->binary_copy ? "how large they become is not known beforehand"
+                                  : "a column's type has no binary format");
 }
 
 static void
@@ -191,6 +199,8 @@ restart(Migration *run, int moved, Err *err)
 static Step
 finish_copy(Migration *run, Err *err)
 {
+    log_debug("%lld chunks by INSERT, %lld by COPY", (long long)run->copy->inserted_chunks,
+              (long long)run->copy->copied_chunks);
     FAULT_POINT("copy.done");
     if (!renewal_check_count(run, err))
         return STEP_FAILED;
@@ -222,6 +232,10 @@ finish_chunk(Migration *run, Pipe *pipe)
     Copy *copy = run->copy;
 
     chunks_note_copied(run, copy->chunks, &pipe->chunk, pipe->rows_written);
+    if (pipe->inserts)
+        copy->inserted_chunks++;
+    else
+        copy->copied_chunks++;
     FAULT_POINT("copy.chunk_done");
     copy->pace.brake = walbudget_brake(&run->wal);
     pipe->next_us = pace_next(&copy->pace, pipe->bytes, pipe->began_us, clock_now_us());

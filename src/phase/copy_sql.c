@@ -76,10 +76,13 @@ copy_add_typed_select(const Migration *run, Buf *sql, const char *source)
 void
 copy_add_measure(const Migration *run, Buf *sql, const Chunk *chunk)
 {
-    sql_add(sql, "select pg_catalog.count(*), coalesce(pg_catalog.sum(%S), 0) from ",
-            run->footprint.varying);
+    sql_add(sql,
+            "select pg_catalog.count(*), coalesce(pg_catalog.sum(s.bytes), 0),"
+            " pg_catalog.count(*) filter (where s.bytes > %D) from (select %S as bytes from ",
+            FOOTPRINT_LONG_ROW - run->footprint.fixed_bytes, run->footprint.varying);
     copy_add_chunk(run, sql, chunk);
-    buf_add_text(sql, " o");
+    /* else the sizes would be asked for twice */
+    buf_add_text(sql, " o offset 0) s");
 }
 
 void

@@ -29,7 +29,10 @@ void copy_add_select(const Migration *run, Buf *sql, const char *source);
  */
 void copy_add_typed_select(const Migration *run, Buf *sql, const char *source);
 
-/* The chunk's count of rows, and the bytes of what varies in them; see Footprint. */
+/*
+ * The chunk's count of rows, the bytes of what varies in them, and how many rows are long; see
+ * Footprint.
+ */
 void copy_add_measure(const Migration *run, Buf *sql, const Chunk *chunk);
 
 /* "insert into shadow select ..." of the chunk. */

@@ -10,9 +10,6 @@
 
 enum { BUFFER_BYTES = 128 * 1024 };
 
-/* A value out of line is stored, and decoded, in rows of so much. */
-enum { PIECE_BYTES = 1996 };
-
 /*
  * No chunk waits for the disk: one that a crash of the server takes back is no loss, since the run
  * dies with its snapshot, and the swap's own commit flushes all WAL before it.
@@ -104,7 +101,7 @@ pipe_start(const Migration *run, Pipe *pipe, Err *err)
 static bool
 turn_to_piping(const Migration *run, Pipe *pipe, Err *err)
 {
-    pipe->bytes = 0;
+    pipe->rows_read = pipe->bytes = 0;
     return query_exec(pipe->writer, "rollback", err) && start_piping(run, pipe, err);
 }
 
@@ -113,17 +110,15 @@ static bool
 advance_measuring(const Migration *run, Pipe *pipe, Err *err)
 {
     AUTO(Rows) *rows = NULL;
-    int64_t count;
-    int64_t varying;
 
     if (!query_is_done(pipe->writer))
         return true;
     if (!query_finish(pipe->writer, &rows, err))
         return false;
-    count = rows_int(rows, 0, 0);
-    varying = rows_int(rows, 0, 1);
-    pipe->bytes = count * run->footprint.fixed_bytes + varying;
-    if (pipe->bytes + (count + varying / PIECE_BYTES) * CHUNKS_ROW_BYTES > pipe->most_open_bytes)
+    pipe->rows_read = rows_int(rows, 0, 0);
+    pipe->bytes = pipe->rows_read * run->footprint.fixed_bytes + rows_int(rows, 0, 1);
+    if (footprint_decoded(&run->footprint, pipe->rows_read, pipe->bytes, rows_int(rows, 0, 2)) >
+        pipe->most_open_bytes)
         return turn_to_piping(run, pipe, err);
     return start_inserting(run, pipe, err);
 }
@@ -142,10 +137,13 @@ advance_inserting(const Migration *run, Pipe *pipe, Err *err)
         return turn_to_piping(run, pipe, err);
     }
     pipe->rows_written = rows_affected(rows);
+    pipe->state = PIPE_CHECKING;
+    if (run->inserts && pipe->rows_written != pipe->rows_read)
+        return err_set(err, ERR_FAILED, "%lld rows were copied of %lld",
+                       (long long)pipe->rows_written, (long long)pipe->rows_read);
     /* of a copy statement's rows nobody knows the size; as much as there may be */
     if (!run->inserts)
         pipe->bytes = pipe->most_bytes;
-    pipe->state = PIPE_CHECKING;
     return true;
 }
 
@@ -282,6 +280,15 @@ advance_renewing(Migration *run, Pipe *pipe, Err *err)
     return true;
 }
 
+/* What a decoder holds of a row that is sent with so many bytes. */
+static int64_t
+decoded_bytes(const Migration *run, int len)
+{
+    int64_t bytes = len + run->footprint.padding_bytes;
+
+    return footprint_decoded(&run->footprint, 1, bytes, bytes > FOOTPRINT_LONG_ROW ? 1 : 0);
+}
+
 static bool
 advance_piping(Migration *run, Pipe *pipe, Err *err)
 {
@@ -306,7 +313,7 @@ advance_piping(Migration *run, Pipe *pipe, Err *err)
         FAULT_POINT("copy.piping");
         copydata_free(data);
         pipe->bytes += len;
-        pipe->open_bytes += len + CHUNKS_ROW_BYTES;
+        pipe->open_bytes += decoded_bytes(run, len);
         if (pipe->open_bytes >= pipe->most_open_bytes)
             return end_transaction(pipe, err);
         if (pipe->buffer.len >= BUFFER_BYTES && !flush_buffer(pipe, err))

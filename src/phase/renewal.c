@@ -451,12 +451,12 @@ settle(Renewal *renewal, Err *err)
 static int64_t
 choose_slice(const Migration *run, int64_t most_bytes)
 {
-    int64_t bytes = most_bytes / (CHUNKS_ROW_BYTES + 1);
+    int64_t bytes = most_bytes / (FOOTPRINT_ROW_BYTES + 1);
     const Counters *counters = &run->counters;
 
     if (counters->rows_estimated > 0)
         bytes = most_bytes /
-                (CHUNKS_ROW_BYTES + counters->blocks_total * 8192 / counters->rows_estimated);
+                (FOOTPRINT_ROW_BYTES + counters->blocks_total * 8192 / counters->rows_estimated);
     return bytes < 1 ? 1 : bytes > SLICE_KEYS ? SLICE_KEYS : bytes;
 }
 

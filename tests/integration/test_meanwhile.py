@@ -192,8 +192,9 @@ def test_table_changed_in_the_queue_for_the_lock(db, other, walter):
     assert_removed(db)
 
 
-@pytest.mark.parametrize("rewrite", ["vacuum full t", "cluster t using t_pkey"])
-def test_rewritten_during_the_copy(db, walter, rewrite):
+@pytest.mark.parametrize("rewrite, method", [("vacuum full t", "insert"),
+                                             ("cluster t using t_pkey", "copy")])
+def test_rewritten_during_the_copy(db, walter, rewrite, method):
     for name in ("t", "twin"):
         db.execute(f"create table {name} (id int primary key, n int, filler text);"
                    f"insert into {name} select i, i, repeat('x', 400)"
@@ -206,7 +207,7 @@ def test_rewritten_during_the_copy(db, walter, rewrite):
                "   perform pg_sleep(0.2); end if; return true; end $$;"
                "alter table t add check (slow(id))")
     with TwinLoad(db, "t", "twin", {"n": "int"}, keys=(1, 120000)) as load:
-        run = walter.start_perform(ALTER, "--jobs", "4")
+        run = walter.start_perform(ALTER, "--jobs", "4", f"--copy-method={method}")
         wait_for_session(db, "copy to", "wait_event = 'PgSleep'")
         db.execute(rewrite)
         run.wait_for_log("public.t was rewritten or emptied during the copy; copying it again")

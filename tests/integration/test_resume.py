@@ -24,7 +24,9 @@ GATED = """
         end if;
         return true;
     end $$"""
-DOCS = ("create table {t} (id bigint primary key, n int, filler text, doc text);"
+# with room for the new versions of rows in their blocks, which may have been copied
+DOCS = ("create table {t} (id bigint primary key, n int, filler text, doc text)"
+        " with (fillfactor = 50);"
         "alter table {t} alter doc set storage external")
 DOCS_ROWS = ("insert into {t} select i, i, repeat('f', 100 + i % 50), repeat(md5(i::text), 80)"
              "  from generate_series(1, 8000) i")

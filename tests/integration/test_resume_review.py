@@ -35,8 +35,7 @@ def test_keys_that_become_one(db, walter):
 def test_copy_statement_whose_values_are_converted(db, walter, n):
     """Rows that changed within blocks that were copied are read again: there is room for them."""
     statement = f"insert into %{{shadow_table}} (id, n, filler, doc) select id, {n}, filler, doc from t"
-    half = HalfCopied(db, walter, args=["-c", statement],
-                      definition=DOCS.replace("doc text)", "doc text) with (fillfactor = 50)"))
+    half = HalfCopied(db, walter, args=["-c", statement])
     half.twins.do("update {t} set n = n + 1 where id % 3 = 0")
     result = half.go_on()
     assert re.search(r"new snapshot; [1-9]\d* rows .* were copied again", result.stderr)

@@ -43,24 +43,36 @@ SHAPES = {
 }
 
 
-@pytest.mark.parametrize("shape, method", [
-    *((shape, "copy") for shape in SHAPES),
-    # the others need the same for both
-    *((shape, "insert") for shape in ("narrow", "wide", "mixed", "little memory"))])
-def test_the_copy_spills_no_slot(db, walter, shape, method):
-    """Every slot of the database decodes the copy, ours too, and none may need the disk for it."""
+# ... and whatever becomes of them: (definition, rows, what is done to them)
+GROWING = {
+    "unpacked": ("create table t (id int primary key, n int, a text)",
+                 "insert into t select i, i, repeat('x', 5000) from generate_series(1, 20000) i",
+                 "alter table t alter a type varchar(9000), alter a set storage external"),
+    "filled up": ("create table t (id int primary key, n int)",
+                  "insert into t select i, i from generate_series(1, 60000) i",
+                  "alter table t alter n type char(1900)"),
+    "a constant that is filled up": (
+        "create table t (id int primary key, n int)",
+        "insert into t select i, i from generate_series(1, 60000) i",
+        "alter table t add a char(1900) not null default 'x'"),
+    # each of these values may go out of line by itself
+    "many values": (
+        "create table t (id int primary key, n int, " +
+        ", ".join(f"c{i} text" for i in range(100)) + ")",
+        "insert into t select i, i, " + ", ".join(["repeat('x', 30)"] * 100) +
+        " from generate_series(1, 3000) i", ALTER),
+}
+
+
+def spills(db, run):
+    """Run to the cutover: what the slots have spilled by then, ours and one of others."""
     if db.server.version < 140000:
         pytest.skip("13 does not count what its slots spill")
-    definition, rows, memory, jobs, transactions = SHAPES[shape]
-    db.execute(f"alter database {db.name} set logical_decoding_work_mem = '{memory}'")
-    db.execute(definition)
-    db.execute(rows)
     db.execute("vacuum analyze t")
-    before = db.query_one("select count(*), sum(id), sum(n), sum(hashtext(t::text)) from t")
     db.execute("create publication nothing")
     db.execute("select pg_create_logical_replication_slot('other', 'pgoutput')")
     try:
-        with held_cutover(walter, ALTER, f"--jobs={jobs}", f"--copy-method={method}") as run:
+        with run as held:
             with db.connect() as decoder:
                 decoder.execute("select count(*) from pg_logical_slot_peek_binary_changes("
                                 "'other', null, null, 'proto_version', '1', 'publication_names',"
@@ -69,12 +81,38 @@ def test_the_copy_spills_no_slot(db, walter, shape, method):
                 "select r.slot_name, s.total_txns, s.spill_txns, s.spill_bytes"
                 "  from pg_replication_slots r, pg_stat_get_replication_slot(r.slot_name) s"
                 " where r.database = current_database()")
-        run.finish()
+        held.finish()
     finally:
         db.execute("select pg_drop_replication_slot('other')")
     assert len(slots) == 2
+    return slots
+
+
+@pytest.mark.parametrize("shape, method", [
+    *((shape, "copy") for shape in SHAPES),
+    # the others need the same for both
+    *((shape, "insert") for shape in ("narrow", "wide", "mixed", "little memory"))])
+def test_the_copy_spills_no_slot(db, walter, shape, method):
+    """Every slot of the database decodes the copy, ours too, and none may need the disk for it."""
+    definition, rows, memory, jobs, transactions = SHAPES[shape]
+    db.execute(f"alter database {db.name} set logical_decoding_work_mem = '{memory}'")
+    db.execute(definition)
+    db.execute(rows)
+    before = db.query_one("select count(*), sum(id), sum(n), sum(hashtext(t::text)) from t")
+    slots = spills(db, held_cutover(walter, ALTER, f"--jobs={jobs}", f"--copy-method={method}"))
     assert [slot for slot in slots if slot[2:] != (0, 0) or slot[1] < transactions] == []
     assert db.query_one("select count(*), sum(id), sum(n), sum(hashtext(t::text)) from t") == before
+
+
+@pytest.mark.parametrize("method", ["copy", "insert"])
+@pytest.mark.parametrize("shape", GROWING)
+def test_rows_that_grow_spill_no_slot(db, walter, shape, method):
+    definition, rows, alter = GROWING[shape]
+    db.execute(f"alter database {db.name} set logical_decoding_work_mem = '16MB'")
+    db.execute(definition)
+    db.execute(rows)
+    slots = spills(db, held_cutover(walter, alter, f"--copy-method={method}"))
+    assert [slot for slot in slots if slot[2:] != (0, 0)] == []
 
 
 def test_a_row_of_a_later_transaction_is_named(db, walter):

@@ -161,11 +161,13 @@ def test_batches_that_cut_transactions(db, walter, batch):
             args=("-b", batch), hold=held_build)
 
 
-def test_truncate_while_the_table_is_copied(db, walter):
+@pytest.mark.parametrize("method", ["copy", "insert"])
+def test_truncate_while_the_table_is_copied(db, walter, method):
     """The copy begins anew and finds nothing; what came before the TRUNCATE must not matter."""
     twins = Twins(db, "create table {t} (id int primary key, n int, filler text)",
                   "insert into {t} select i, i, repeat('x', 1000) from generate_series(1, 20000) i")
-    with held_copy(walter, "alter table t alter n type bigint", "-j", "1") as run:
+    with held_copy(walter, "alter table t alter n type bigint", "-j", "1",
+                   f"--copy-method={method}") as run:
         twins.do("update {t} set n = -n where id between 100 and 200",
                  "delete from {t} where id = 1",
                  "insert into {t} values (-1, 1), (-2, 2)", "update {t} set id = -3 where id = 3")

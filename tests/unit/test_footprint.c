@@ -42,7 +42,7 @@ begin(Case *c, const Column *columns, int count)
 static Footprint
 footprint(const Case *c)
 {
-    return footprint_of(&c->projection, &c->original, &c->shadow, c->arena);
+    return footprint_of(&c->projection, &c->original, &c->shadow, false, c->arena);
 }
 
 START_TEST(rows_of_fixed_length)
@@ -87,7 +87,7 @@ START_TEST(values_that_vary_are_asked_for)
     it = footprint(&c);
     ck_assert(it.is_known);
     ck_assert_int_eq(it.fixed_bytes, 4 + 3 + 3);
-    ck_assert_str_eq(it.varying, "coalesce(pg_catalog.pg_column_size(o.\"b\"), 0)"
+    ck_assert_str_eq(it.varying, "coalesce(pg_catalog.octet_length(o.\"b\"), 0)"
                                  " + coalesce(pg_catalog.pg_column_size(o.\"C d\"), 0)");
     ck_assert_int_eq(it.varying_count, 2);
     arena_free(c.arena);
@@ -104,7 +104,7 @@ START_TEST(a_number_as_text)
     c.after[0] = column("a", "text", -1);
     it = footprint(&c);
     ck_assert(it.is_known);
-    ck_assert_int_eq(it.fixed_bytes, 3 + 64);
+    ck_assert_int_eq(it.fixed_bytes, 64);
     ck_assert_str_eq(it.varying, "0");
     arena_free(c.arena);
 }
@@ -141,20 +141,109 @@ START_TEST(what_is_computed_is_known_by_its_type_alone)
 }
 END_TEST
 
-START_TEST(what_may_be_filled_up_is_not_known)
+START_TEST(what_is_cast_is_unpacked)
 {
-    const Column columns[] = {column("a", "bpchar", -1), column("b", "jsonb", -1)};
+    const Column columns[] = {column("a", "text", -1), column("b", "numeric", -1)};
+    Case c;
+
+    begin(&c, columns, 2);
+    c.after[0].stage_type = c.after[0].base_type = "character varying";
+    c.after[1].stage_type = "numeric(10,2)";
+    ck_assert(footprint(&c).is_known);
+    ck_assert_str_eq(footprint(&c).varying, "coalesce(pg_catalog.octet_length(o.\"a\"), 0)"
+                                            " + coalesce(pg_catalog.pg_column_size(o.\"b\"), 0)");
+    arena_free(c.arena);
+}
+END_TEST
+
+START_TEST(what_is_stored_otherwise_is_unpacked)
+{
+    const Column columns[] = {column("a", "text", -1), column("b", "jsonb", -1)};
+    Case c;
+
+    begin(&c, columns, 2);
+    c.after[0].storage = 'e';
+    ck_assert(footprint(&c).is_known);
+    ck_assert_ptr_nonnull(strstr(footprint(&c).varying, "octet_length(o.\"a\")"));
+    c.after[1].storage = 'e';
+    ck_assert(!footprint(&c).is_known);
+    arena_free(c.arena);
+}
+END_TEST
+
+START_TEST(what_is_filled_up)
+{
+    const Column columns[] = {column("a", "text", -1), column("b", "integer", 4),
+                              column("c", "bpchar", -1)};
+    Case c;
+
+    begin(&c, columns, 3);
+    for (int i = 0; i < 3; i++) {
+        c.after[i] = column(columns[i].name, "bpchar", -1);
+        c.after[i].stage_type = "character(2000)";
+    }
+    c.before[2].stage_type = "character(2000)";
+    ck_assert(footprint(&c).is_known);
+    ck_assert_int_eq(footprint(&c).padding_bytes, 2 * 2000);
+    ck_assert_int_eq(footprint(&c).fixed_bytes, 3 + 3 + 2 * 2000 + 64);
+    c.outputs[1].source = -1;
+    c.outputs[1].constant = "'x'";
+    ck_assert_int_eq(footprint(&c).padding_bytes, 2 * 2000);
+    arena_free(c.arena);
+}
+END_TEST
+
+START_TEST(what_comes_of_a_cast_is_not_known)
+{
+    const Column columns[] = {column("a", "box", 32), column("b", "json", -1)};
     Case c;
 
     begin(&c, columns, 2);
     ck_assert(footprint(&c).is_known);
-    c.after[0].stage_type = "character(2000)";
+    c.after[0] = column("a", "polygon", -1);
     ck_assert(!footprint(&c).is_known);
     c.after[0] = column("a", "text", -1);
     ck_assert(footprint(&c).is_known);
-    c.after[1].base_type = c.after[1].stage_type = "text";
+    c.after[1] = column("b", "text", -1);
     ck_assert(!footprint(&c).is_known);
     arena_free(c.arena);
+}
+END_TEST
+
+START_TEST(what_is_stored_nowhere)
+{
+    const Column columns[] = {column("a", "integer", 4), column("b", "text", -1),
+                              column("c", "integer", 4)};
+    Case c;
+
+    begin(&c, columns, 3);
+    c.after[1].is_virtual = c.after[1].generated = true;
+    ck_assert(footprint(&c).is_known);
+    ck_assert_str_eq(footprint(&c).varying, "0");
+    ck_assert_int_eq(footprint(&c).fixed_bytes, 8);
+    arena_free(c.arena);
+}
+END_TEST
+
+START_TEST(leaves_of_another_order)
+{
+    const Column columns[] = {column("a", "bigint", 8), column("b", "integer", 4),
+                              column("c", "boolean", 1), column("d", "uuid", 16)};
+    Case c;
+
+    begin(&c, columns, 4);
+    ck_assert_int_eq(footprint_of(&c.projection, &c.original, &c.shadow, true, c.arena).fixed_bytes,
+                     8 + 4 + 1 + 16 + 7 + 3 + 0 + 7);
+    arena_free(c.arena);
+}
+END_TEST
+
+START_TEST(what_a_decoder_holds)
+{
+    const Footprint it = {.varying_count = 3};
+
+    ck_assert_int_eq(footprint_decoded(&it, 10, 100, 0), 100 + 10 * 128);
+    ck_assert_int_eq(footprint_decoded(&it, 2, 19960, 1), 19960 + 2 * 128 + (10 + 3) * 140);
 }
 END_TEST
 
@@ -167,7 +256,7 @@ START_TEST(what_the_table_computes)
     c.projection.output_count = 1;
     c.after[1].generated = true;
     ck_assert(footprint(&c).is_known);
-    ck_assert_int_eq(footprint(&c).varying_count, 0);
+    ck_assert_int_eq(footprint(&c).column_count, 1);
     c.origin[1] = -1;
     ck_assert(!footprint(&c).is_known);
     arena_free(c.arena);
@@ -211,7 +300,13 @@ unit_suite(void)
     tcase_add_test(tcase, a_number_as_text);
     tcase_add_test(tcase, a_constant_is_as_long_as_it_is);
     tcase_add_test(tcase, what_is_computed_is_known_by_its_type_alone);
-    tcase_add_test(tcase, what_may_be_filled_up_is_not_known);
+    tcase_add_test(tcase, what_is_cast_is_unpacked);
+    tcase_add_test(tcase, what_is_stored_otherwise_is_unpacked);
+    tcase_add_test(tcase, what_is_filled_up);
+    tcase_add_test(tcase, what_comes_of_a_cast_is_not_known);
+    tcase_add_test(tcase, what_is_stored_nowhere);
+    tcase_add_test(tcase, leaves_of_another_order);
+    tcase_add_test(tcase, what_a_decoder_holds);
     tcase_add_test(tcase, what_the_table_computes);
     tcase_add_test(tcase, nothing_is_known_of_a_copy_statement);
     tcase_add_test(tcase, which_way_is_cheaper);
