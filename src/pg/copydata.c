@@ -94,7 +94,7 @@ wait_until_taken(Conn *conn, Err *err)
 static bool
 pass_on(Conn *from, Conn *to, bool *end, Err *err)
 {
-    CopyDataRead what;
+    CopyDataRead what = COPYDATA_WAIT;
     char *data;
     int len;
     bool full;

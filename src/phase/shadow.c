@@ -633,6 +633,17 @@ shadow_name(Migration *run)
     tree_name_shadows(run);
 }
 
+/* How many columns get what the original has, or what is made of that? */
+static int
+count_filled(const Projection *projection)
+{
+    int count = 0;
+
+    for (int i = 0; i < projection->output_count; i++)
+        count += projection->outputs[i].is_new ? 0 : 1;
+    return count;
+}
+
 static bool
 make(Migration *run, Err *err)
 {
@@ -651,7 +662,7 @@ make(Migration *run, Err *err)
     FAULT_POINT("shadow.committed");
     shadow_choose_formats(run);
     log_info("shadow table %s created, %d of its %d columns are filled from the original",
-             run->shadow_qualified, run->projection.output_count, run->shadow.column_count);
+             run->shadow_qualified, count_filled(&run->projection), run->shadow.column_count);
     instant_tell(run);
     return true;
 }

@@ -111,7 +111,7 @@ walguard_check_slot(Migration *run, Conn *conn, Err *err)
     int64_t until_us = clock_now_us() + VERDICT_PATIENCE_US;
 
     for (;;) {
-        Slot slot;
+        Slot slot = {0};
         bool ok;
         bool wait;
 
@@ -237,7 +237,7 @@ walguard_look(Migration *run, Err *err)
     int64_t now_us = clock_now_us();
     unsigned says;
     WalLook look;
-    Slot slot;
+    Slot slot = {0};
     bool ok = true;
 
     if (run->swapped || now_us - run->wal_looked_us < LOOK_INTERVAL_US)
