@@ -104,8 +104,7 @@ add_facts(const Option *option, Buf *out)
         break;
     case OPTION_CHOICE:
         buf_add_text(out, " Either ");
-        for (int i = 0; option->choices[i] != NULL; i++)
-            buf_printf(out, "%s%s", i == 0 ? "" : " or ", option->choices[i]);
+        option_add_choices(option, out);
         buf_printf(out, ", default %s.", option->choices[option->initial]);
         break;
     case OPTION_TEXT:

@@ -325,11 +325,15 @@ option_add_title(const Option *option, Buf *out)
         buf_printf(out, " (-%c)", option->letters[0]);
 }
 
-static void
-add_choices(const Option *option, Buf *out)
+void
+option_add_choices(const Option *option, Buf *out)
 {
     for (int i = 0; option->choices[i] != NULL; i++)
-        buf_printf(out, "%s%s", i == 0 ? "" : " or ", option->choices[i]);
+        buf_printf(out, "%s%s",
+                   i == 0                           ? ""
+                   : option->choices[i + 1] != NULL ? ", "
+                                                    : " or ",
+                   option->choices[i]);
 }
 
 void
@@ -355,7 +359,7 @@ option_add_allowed(const Option *option, Buf *out)
                    (long long)option->min, (long long)option->max);
         break;
     case OPTION_CHOICE:
-        add_choices(option, out);
+        option_add_choices(option, out);
         break;
     case OPTION_TEXT:
         buf_add_text(out, "a text that is not empty");

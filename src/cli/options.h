@@ -91,6 +91,9 @@ void option_add_title(const Option *option, Buf *out);
 /* Append what values are allowed: "a whole number from 1 to 32". */
 void option_add_allowed(const Option *option, Buf *out);
 
+/* Append the values of an OPTION_CHOICE: "auto, copy or insert". */
+void option_add_choices(const Option *option, Buf *out);
+
 /*
  * Append "; did you mean --x?" for the long option most like `name` (`len` bytes, without dashes);
  * nothing when none is near.

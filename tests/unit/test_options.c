@@ -332,6 +332,7 @@ static const struct {
     {"-a|x|-w|secret", "from 0 to 86400, or one with a unit (ms, s, min, h); a password belongs"},
     {"-a|x|--plugin|test_decoding", "option --plugin must be pgoutput or wal2json"},
     {"-a|x|--old-snapshots=kill", "option --old-snapshots must be wait or ignore"},
+    {"-a|x|--copy-method=fast", "option --copy-method must be auto, copy or insert"},
     {"-a|x|-p|65536", "option --port (-p) must be a port number from 1 to 65535"},
     {"-a|x|-p|5432,", "option --port (-p) must be a port number from 1 to 65535"},
     {"-a|x|--drop=maybe", "option --drop (-f) must be true or false"},
