@@ -348,12 +348,29 @@ warn_of_other_slots(Migration *run, Err *err)
     return true;
 }
 
+/*
+ * With the lock on the table that was found, no other run swaps it.  One that was at work when we came
+ * may have done so before: then the oid is the old table's.
+ */
+static bool
+lock_table(Migration *run, Err *err)
+{
+    AUTO(Text) *name = table_name(run);
+    uint32_t found = run->original.oid;
+
+    if (!state_lock_table(run->control, found, err) || !find_table(run, err))
+        return false;
+    if (run->original.oid == found)
+        return true;
+    err_set(err, ERR_REFUSED, "table %s was replaced just now, by another run it seems", name);
+    return err_hint(err, "Look at the table, and run the command again if it is still wanted.");
+}
+
 static bool
 check_task(Migration *run, Err *err)
 {
-    return warn_of_orphans(run, err) && warn_of_other_slots(run, err) &&
-           preflight_read_table(run, err) && check_actions(run, err) &&
-           state_lock_table(run->control, run->original.oid, err) && show_estimate(run, err);
+    return warn_of_orphans(run, err) && warn_of_other_slots(run, err) && lock_table(run, err) &&
+           preflight_read_table(run, err) && check_actions(run, err) && show_estimate(run, err);
 }
 
 static bool

@@ -202,3 +202,21 @@ def test_successor_at_work_is_left_alone(db, other, walter):
     successor.finish()
     assert run.finish(check=False).code in (6, 9)
     assert_finished(db)
+
+
+def test_swapped_while_another_run_waited_for_it(db, walter):
+    """The oid that it had found is the old table's by then, which is nobody's to alter."""
+    db.execute("create table t (id int primary key, n int);"
+               "insert into t select i, i from generate_series(1, 100) i")
+    with held_cutover(walter, "alter table t alter n type bigint") as run:
+        second = walter.start_perform("alter table t alter n type bigint")
+        wait_until_true(db, "select count(*) > 0 from pg_stat_activity where state = 'idle' and"
+                            " datname = current_database() and application_name ~ '^walter: '"
+                            " and query ~ 'from walter.run r where r.phase'", timeout=20)
+    old = re.search(r'kept as ("\S+"\."t")', run.finish().stderr).group(1)
+    result = second.finish(check=2)
+    assert 'table "t" was replaced just now' in result.stderr
+    assert "run the command again if it is still wanted" in result.stderr
+    for table, kind in (("t", "bigint"), (old, "integer")):
+        assert db.query_one(f"select pg_typeof(n)::text from {table} limit 1") == kind
+    assert_finished(db)
