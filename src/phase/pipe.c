@@ -57,7 +57,7 @@ start_piping(const Migration *run, Pipe *pipe, Err *err)
     if (!run->binary_copy)
         buf_add_text(&read, conn_role_inputs(pipe->reader));
     buf_add_text(&read, "copy (");
-    copy_add_select(run, &read, buf_text(&chunk));
+    copy_add_typed_select(run, &read, buf_text(&chunk));
     sql_add(&read, ") to stdout%S", run->binary_copy ? " (format binary)" : "");
     copy_add_write(run, &write, pipe->chunk.leaf);
     return query_send(pipe->reader, buf_text(&read), err) &&
@@ -89,11 +89,13 @@ pipe_start(const Migration *run, Pipe *pipe, Err *err)
     if (!pipe->inserts)
         return start_piping(run, pipe, err);
     copy_add_begin(run, &sql);
-    if (run->inserts)
+    if (run->inserts) {
         copy_add_measure(run, &sql, &pipe->chunk);
-    else
+        pipe->state = PIPE_MEASURING;
+    } else {
         copy_add_insert(run, &sql, &pipe->chunk);
-    pipe->state = run->inserts ? PIPE_MEASURING : PIPE_INSERTING;
+        pipe->state = PIPE_INSERTING;
+    }
     return query_send(pipe->writer, buf_text(&sql), err);
 }
 

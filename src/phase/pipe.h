@@ -33,9 +33,9 @@ typedef struct Pipe {
     bool inserts;            /* this chunk, by one statement */
     int64_t most_bytes;      /* of a chunk that nobody counts, as it is copied by a statement */
     int64_t most_open_bytes; /* so much a decoder may have to keep of a transaction */
-    int64_t rows_read;       /* in this chunk, for naming a row that does not fit */
+    int64_t rows_read;       /* in this chunk, or counted in it before they are copied */
     int64_t rows_written;
-    int64_t bytes;      /* of the chunk, as the server sends them */
+    int64_t bytes;      /* of the chunk, as the server sends or counts them */
     int64_t open_bytes; /* what a decoder has to keep of the writer's transaction */
     int64_t began_us;   /* ... this chunk */
     int64_t next_us;    /* when the next one may begin */

@@ -27,7 +27,7 @@ typedef struct Footprint {
 } Footprint;
 
 /*
- * *out is in `arena`.  Not known for a copy statement; what it says of padding and counts is.
+ * Its text is in `arena`.  Not known for a copy statement; what it says of padding and counts is.
  * `shuffled`: the columns of some leaf are in another order.
  */
 Footprint footprint_of(const Projection *projection, const TableShape *original,

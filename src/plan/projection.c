@@ -178,12 +178,12 @@ add_kept(const Step *step, int from, int to, Buf *items, Output *output, Err *er
         output->is_new = false; /* it follows what it is computed from */
     } else {
         sql_add(items, "%I.%I", step->original->name, old->name);
-        if (!same_type(old, new))
-            sql_add(items, "::%S", new->base_type);
         output->uses = below->uses;
         output->source = below->source;
         if (same_type(old, new))
             output->constant = below->constant;
+        else
+            sql_add(items, "::%S", new->base_type);
     }
     sql_add(items, " as %I", new->name);
     return true;

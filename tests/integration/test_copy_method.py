@@ -41,32 +41,32 @@ CHOICES = {
 }
 
 
+def perform(db, walter, case, *args):
+    """Make the table of a case, and do to it what is done."""
+    definition, rows, alter, _ = CHOICES[case]
+    for script in (definition, rows, "analyze {t}"):
+        db.execute(script.replace("{t}", "t"))
+    return walter.perform(alter.replace("{t}", "t"), *args)
+
+
 @pytest.mark.parametrize("case", CHOICES)
 def test_what_is_faster_is_taken(db, walter, case):
-    definition, rows, alter, method = CHOICES[case]
-    db.execute(definition.replace("{t}", "t"))
-    db.execute(rows.replace("{t}", "t"))
-    db.execute("analyze t")
-    run = walter.perform(alter.replace("{t}", "t"), "-v")
+    method = CHOICES[case][3]
+    run = perform(db, walter, case, "-v")
     assert (", by INSERT" in run.stderr) == (method == "insert")
     assert ("debug: 0 chunks by INSERT" in run.stderr) == (method == "copy")
 
 
 @pytest.mark.parametrize("case", [case for case in CHOICES if CHOICES[case][3] == "copy"])
 def test_what_is_asked_for_is_taken_where_it_can_be(db, walter, case):
-    definition, rows, alter, _ = CHOICES[case]
-    db.execute(definition.replace("{t}", "t"))
-    db.execute(rows.replace("{t}", "t"))
     can_be = case == "short rows"
-    run = walter.perform(alter.replace("{t}", "t"), "--copy-method=insert")
+    run = perform(db, walter, case, "--copy-method=insert")
     assert (", by INSERT" in run.stderr) == can_be
     assert ("rows are copied by COPY: how large they become is not known" in run.stderr) != can_be
 
 
 def test_copy_where_insert_would_be_faster(db, walter):
-    db.execute((VALUES + VALUES_ROWS).replace("{t}", "t"))
-    assert "by INSERT" not in walter.perform(ALTER.replace("{t}", "t"),
-                                             "--copy-method=copy").stderr
+    assert "by INSERT" not in perform(db, walter, "large values", "--copy-method=copy").stderr
 
 
 @pytest.mark.parametrize("alter", [case[2] for case in CHOICES.values()
